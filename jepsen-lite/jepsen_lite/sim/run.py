@@ -123,14 +123,10 @@ class Simulation:
         )
         self.clients = Clients(context, self.cluster, self.workloads, self.history, load)
         self.lock_liveness = LockLiveness(self.world, self.clients, self.workloads, self._fail)
-        self.leadership = LeadershipBounds(
-            self.world, self.network, self.cluster, plan.tuning.tick_ms / 1000, self._fail
-        )
-        self.starvation = StarvationBound(
-            self.world, self.network, self.cluster, self.clients, self.leadership, self._fail
-        )
-        self.lease_trust = LeaseTrust(self.world, self.cluster, self.clients, self._fail)
-        self.queues = QueueBounds(self.world, self.cluster, self.clients, self._fail)
+        self.leadership = LeadershipBounds(context, self.cluster, plan.tuning.tick_ms / 1000)
+        self.starvation = StarvationBound(context, self.cluster, self.clients, self.leadership)
+        self.lease_trust = LeaseTrust(context, self.cluster, self.clients)
+        self.queues = QueueBounds(context, self.cluster, self.clients)
         self.operator = Operator(self.world, self.network, self.cluster, self._fail)
         self.nemesis = SimulatedNemesis(
             self.world, self.network, self.cluster, self.operator, self.clients.hosts

@@ -7,16 +7,15 @@ Both are judged from outside the nodes, by a look every `LOOK_S` of virtual time
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
 from jepsen_lite.faults.kinds import NetworkConditions
 from jepsen_lite.sim.checks.durable_log import is_majority, voter_sets
-from jepsen_lite.sim.net.network import SimulatedNetwork
+from jepsen_lite.sim.context import SimulationContext
 from jepsen_lite.sim.nodes.cluster import Cluster
 from jepsen_lite.sim.nodes.host import Host
-from jepsen_lite.sim.world import World
 from raftkv.errors import ShuttingDown
 from raftkv.node.clocks import CLOCK_DRIFT_MAX
 from raftkv.raft.raft import Raft
@@ -55,21 +54,14 @@ class Leadership:
 
 
 class LeadershipBounds:
-    """Calls `on_failure` for a bound that is exceeded. `begin` starts the looks."""
+    """Fails the simulation for a bound that is exceeded. `begin` starts the looks."""
 
-    def __init__(
-        self,
-        world: World,
-        network: SimulatedNetwork,
-        cluster: Cluster,
-        tick_s: float,
-        on_failure: Callable[[str], None],
-    ) -> None:
+    def __init__(self, context: SimulationContext, cluster: Cluster, tick_s: float) -> None:
         config = RaftConfig()
-        self._world = world
-        self._network = network
+        self._world = context.world
+        self._network = context.network
         self._cluster = cluster
-        self._on_failure = on_failure
+        self._on_failure = context.on_failure
         self.leads_alone_s_max = tick_s * (
             CHECK_QUORUM_PERIODS * config.election_ticks_min + SLACK_TICKS
         )

@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from jepsen_lite.clients.raftkv_client import RaftkvClient
 from jepsen_lite.sim.checks.leadership import LOOK_S
 from jepsen_lite.sim.clients import Clients
+from jepsen_lite.sim.context import SimulationContext
 from jepsen_lite.sim.nodes.cluster import Cluster
-from jepsen_lite.sim.world import World
 from raftkv.client.coordination.lease import KeptLease
 from raftkv.kv.machine import StateMachine
 
 
 class LeaseTrust:
-    """Calls `on_failure` for a lease that outlives itself at its client. `begin` starts the looks.
+    """Fails the simulation for a lease that outlives itself at its client. `begin` starts looks.
 
     A lease that was revoked is no evidence: its client learns of that by its next renewal.
     """
 
-    def __init__(
-        self,
-        world: World,
-        cluster: Cluster,
-        clients: Clients,
-        on_failure: Callable[[str], None],
-    ) -> None:
-        self._world = world
+    def __init__(self, context: SimulationContext, cluster: Cluster, clients: Clients) -> None:
+        self._world = context.world
         self._cluster = cluster
         self._clients = clients
-        self._on_failure = on_failure
+        self._on_failure = context.on_failure
         self._deadlines_ms: dict[int, int] = {}  # at the last look, of each lease that was trusted
 
     def begin(self) -> None:

@@ -4,14 +4,14 @@ last, and every container is small again once nothing is under way.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from jepsen_lite.sim.checks.containers import containers, part_of
 from jepsen_lite.sim.clients import Clients
+from jepsen_lite.sim.context import SimulationContext
 from jepsen_lite.sim.nodes.cluster import Cluster
 from jepsen_lite.sim.nodes.host import Host
-from jepsen_lite.sim.world import World
 from raftkv.node.config import NodeConfig
 from raftkv.node.node import Node
 from raftkv.node.proposer import Proposer
@@ -47,19 +47,13 @@ class QueueLength(NamedTuple):
 
 
 class QueueBounds:
-    """Calls `on_failure` for a bound that is exceeded. `begin` starts the looks."""
+    """Fails the simulation for a bound that is exceeded. `begin` starts the looks."""
 
-    def __init__(
-        self,
-        world: World,
-        cluster: Cluster,
-        clients: Clients,
-        on_failure: Callable[[str], None],
-    ) -> None:
-        self._world = world
+    def __init__(self, context: SimulationContext, cluster: Cluster, clients: Clients) -> None:
+        self._world = context.world
         self._cluster = cluster
         self._clients = clients
-        self._on_failure = on_failure
+        self._on_failure = context.on_failure
         self._looks = 0
         self._proposers: dict[Node, Proposer] = {}
 

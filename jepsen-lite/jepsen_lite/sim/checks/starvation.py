@@ -5,15 +5,13 @@ Judged while faults last, by a look every `LOOK_S` of virtual time.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from jepsen_lite.sim.checks.leadership import LOOK_S, LeadershipBounds
 from jepsen_lite.sim.clients import TIMEOUTS_S, Clients
+from jepsen_lite.sim.context import SimulationContext
 from jepsen_lite.sim.net.client_links import CONNECT_TIMEOUT_S
-from jepsen_lite.sim.net.network import SimulatedNetwork
 from jepsen_lite.sim.nodes.cluster import Cluster
-from jepsen_lite.sim.world import World
 from raftkv.client.settings import ClientSettings
 
 FAILURES_MIN = 3
@@ -34,24 +32,22 @@ class ServedClient:
 
 
 class StarvationBound:
-    """Calls `on_failure` for a client that is not served. `begin` starts the looks."""
+    """Fails the simulation for a client that is not served. `begin` starts the looks."""
 
     def __init__(
         self,
-        world: World,
-        network: SimulatedNetwork,
+        context: SimulationContext,
         cluster: Cluster,
         clients: Clients,
         leadership: LeadershipBounds,
-        on_failure: Callable[[str], None],
     ) -> None:
         settings = ClientSettings()
-        self._world = world
-        self._network = network
+        self._world = context.world
+        self._network = context.network
         self._cluster = cluster
         self._clients = clients
         self._leadership = leadership
-        self._on_failure = on_failure
+        self._on_failure = context.on_failure
         self._leader: tuple[str, int] | None = None
         self._led_since_s = 0.0
         self._served: dict[str, ServedClient] = {}
