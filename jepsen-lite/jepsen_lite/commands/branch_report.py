@@ -11,15 +11,15 @@ FILE = "branches.txt"
 
 
 class BranchReport:
-    """Collects what runs record into `data`; without a store nothing is recorded.
+    """Collects what runs record into `data`.
 
     `text` and the file of the store are there once the block is left.
     """
 
-    def __init__(self, store: Path | None) -> None:
+    def __init__(self, store: Path) -> None:
         self._store = store
         self._directory = tempfile.TemporaryDirectory(prefix="jepsen-lite-branches-")
-        self.data = Path(self._directory.name) if store is not None else None
+        self.data = Path(self._directory.name)
         self.text = ""
 
     def __enter__(self) -> Self:
@@ -32,15 +32,13 @@ class BranchReport:
         traceback: TracebackType | None,
     ) -> None:
         with self._directory:
-            if error is None and self._store is not None and self.data is not None:
-                self._write(self._store, self.data)
+            if error is None and any(self.data.iterdir()):
+                self._write()
 
-    def _write(self, store: Path, data: Path) -> None:
+    def _write(self) -> None:
         from jepsen_lite.sim.coverage.branches import modules, never_taken, table
 
-        if not any(data.iterdir()):
-            return
-        found = modules(data)
-        store.mkdir(parents=True, exist_ok=True)
-        (store / FILE).write_text(never_taken(found))
-        self.text = f"{table(found)}\nnever taken: {store / FILE}"
+        found = modules(self.data)
+        self._store.mkdir(parents=True, exist_ok=True)
+        (self._store / FILE).write_text(never_taken(found))
+        self.text = f"{table(found)}\nnever taken: {self._store / FILE}"

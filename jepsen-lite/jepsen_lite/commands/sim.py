@@ -102,11 +102,13 @@ def sim(
     simulated_s, started_s = 0.0, time.perf_counter()
     until_s = math.inf if minutes is None else started_s + 60 * minutes
     done = chosen[:0]
+    branch_report = BranchReport(store) if branches else None
     with (
-        BranchReport(store if branches else None) as branch_report,
+        branch_report or contextlib.nullcontext(),
         Progress(*COLUMNS, console=Console(stderr=True), transient=True) as progress,
     ):
-        outcome_of = partial(_outcome, plan_of, branch_report.data)
+        data = None if branch_report is None else branch_report.data
+        outcome_of = partial(_outcome, plan_of, data)
         bar = progress.add_task("seeds", total=len(chosen))
         for outcome in _outcomes(chosen, outcome_of, jobs, until_s, log):
             done = range(chosen.start, outcome.plan.seed + 1)
@@ -139,7 +141,7 @@ def sim(
     )
     typer.echo(describe_replicas(done))
     typer.echo(totals.table() if marks else totals.short())
-    if branches:
+    if branch_report is not None:
         typer.echo(branch_report.text)
     if all(option is None for option in (scenario, workload, seconds, rate)):
         vacuous += totals.shortfall
