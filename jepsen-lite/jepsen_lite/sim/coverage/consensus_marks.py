@@ -11,7 +11,7 @@ ELECTIONS: Sequence[Mark] = (
     Mark("a leader is elected", "A candidate has the votes of a majority on disk."),
     Mark("a pre-vote is granted", "A voter would vote for the sender of a pre-vote."),
     Mark("a pre-vote is refused", "A voter's log is ahead, or its term is not below."),
-    Mark("a pre-vote is lost", "A majority has refused a pre-candidate, or a leader was heard of."),
+    Mark("a pre-vote is lost", "A majority has refused a pre-candidate, or a leader sent to it."),
     Mark("a late answer to an older pre-vote", "A granted pre-vote of another term is ignored."),
     Mark("a vote is granted", "A voter gives its vote of a term."),
     Mark("a vote is repeated", "A voter repeats the vote that it has given to the same candidate."),
@@ -22,12 +22,12 @@ ELECTIONS: Sequence[Mark] = (
     ),
     Mark(
         "a vote is refused: a leader's lease may rely on it",
-        "A voter has heard of a leader within an election timeout (dissertation 6.4.1).",
+        "A voter got a message of a leader within an election timeout (dissertation 6.4.1).",
     ),
     Mark("a vote is granted in a leadership transfer", "Stickiness does not apply to a transfer."),
     Mark(
         "a candidate is ignored beside a living leader",
-        "A node that hears of its leader does not take the higher term (dissertation 4.2.3).",
+        "A node that its leader still reaches does not take the higher term (dissertation 4.2.3).",
     ),
     Mark("a candidate follows the leader of its term", "Another candidate has won the term."),
     Mark("an election is lost", "A majority of the voters has refused a candidate."),
