@@ -10,6 +10,8 @@ members have reported that they support the new one (`node/leader_maintenance.py
 2   commands have a budget of rows, and leases and deletions a bound of keys; deletions and ranges
     have pages; sessions, idempotency keys and their results are bounded; expired leases,
     idempotency keys and old versions are removed by upkeep entries of the leader
+3   users, roles and tokens; submissions have the id of their user, leases and idempotency keys
+    belong to users
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ class VersionRange:
         return f"{self.minimum} to {self.maximum}"
 
 
-SUPPORTED = VersionRange(0, 2)
+SUPPORTED = VersionRange(0, 3)
 """The cluster versions that this program supports."""
 
 HASHED = 1
@@ -39,3 +41,6 @@ HASHED = 1
 
 BOUNDED = 2
 """From this version on the work and the memory that one command or client can cause is bounded."""
+
+AUTHENTICATED = 3
+"""From this version on there are users with roles, and authentication can be enabled."""

@@ -6,21 +6,23 @@ from typing import Final
 
 from raftkv.errors import InvalidRequest, Overloaded, RaftkvError, Refused
 from raftkv.kv import locks, operations
+from raftkv.kv.auth import AuthChange, read_rights
 from raftkv.kv.budget import Budget
 from raftkv.kv.compaction import Compaction
 from raftkv.kv.execution import Execution
 from raftkv.kv.idempotency import IdempotencyKeys
-from raftkv.kv.leases import Leases
+from raftkv.kv.leases import Leases, Principal
 from raftkv.kv.limits import RESULT_BYTES_MAX, UPKEEP_ROWS_PER_ENTRY
 from raftkv.kv.locks import QueueHeads
 from raftkv.kv.meta import Meta
 from raftkv.kv.mvcc import Writer
 from raftkv.kv.overlay import Overlay
 from raftkv.kv.pace import COMMAND_UNITS, Pace, Steps
+from raftkv.kv.rights import withheld
 from raftkv.kv.sessions import Sessions, remembered_bytes
 from raftkv.kv.store import Family, StateStore
 from raftkv.kv.transactions import run_transaction
-from raftkv.rpc.v1 import kv_pb2
+from raftkv.rpc.v1 import auth_pb2, kv_pb2
 from raftkv.versions import BOUNDED
 from raftkv.wire.canonical import result_size_bytes
 from raftkv.wire.failures import fill_failure
@@ -46,6 +48,10 @@ class CommandRunner:
         self.sessions = Sessions(overlay)
         self.idempotency_keys = IdempotencyKeys(overlay, meta)
         self.compaction = Compaction(overlay, meta)
+        self.rights = read_rights(overlay)
+        self._checked = True
+        """Whether the commands being run were checked against the rights as they are now."""
+
         self._execution = Execution(
             self.writer,
             self.queue_heads,
@@ -59,6 +65,24 @@ class CommandRunner:
     def bounded(self) -> bool:
         """Whether the cluster version bounds the work of commands."""
         return self._meta.cluster_version >= BOUNDED
+
+    def begin_submission(self, user: int, auth_revision: int) -> None:
+        """The next commands are those of this user, whose rights were checked at this revision."""
+        rights = self.rights
+        self._checked = not rights.enabled or auth_revision == rights.revision
+        root = rights.enabled and rights.grants_of(user).root
+        self.leases.principal = Principal(user, everything=root or not rights.enabled)
+        self.idempotency_keys.user = user
+
+    def refusal_of_batch(self, batch: kv_pb2.CommandBatch) -> RaftkvError | None:
+        """Why the caller may not have the results of these commands; None if it is allowed."""
+        if self._checked:
+            return None
+        refusals = map(self._refusal_of, batch.commands)
+        return next((error for error in refusals if error is not None), None)
+
+    def _refusal_of(self, command: kv_pb2.Command) -> RaftkvError | None:
+        return self.rights.refusal_of_command(self.leases.principal.user, command)
 
     def run_batch(
         self, batch: kv_pb2.CommandBatch, answer: kv_pb2.BatchResult, budget: Budget
@@ -77,7 +101,9 @@ class CommandRunner:
                 self._read_ahead([key for command in together if (key := command.put.key)])
             for command in together:
                 result = add()
-                if command.idempotency_key:
+                if not self._checked and (denied := self._refusal_of(command)) is not None:
+                    self._deny(command, result, denied)
+                elif command.idempotency_key:
                     yield from self._run_with_key(command, result, execution)
                 elif command.fences or not self._put_fast(command.put, result, budget):
                     yield from self._run(command, result, execution)
@@ -190,6 +216,10 @@ class CommandRunner:
             remembered_bytes((result,), read_bytes) if self.bounded else None,
         )
 
+    def _deny(self, command: kv_pb2.Command, result: kv_pb2.Result, denied: RaftkvError) -> None:
+        ran_before = command.idempotency_key and self.idempotency_keys.knows(command)
+        self._fail(result, withheld(denied) if ran_before else denied)
+
     def _run(
         self, command: kv_pb2.Command, result: kv_pb2.Result, execution: Execution
     ) -> Steps[None]:
@@ -254,12 +284,24 @@ class CommandRunner:
                         yield
             case "acquire":
                 yield from locks.acquire(execution, command.acquire, result)
+            case "auth":
+                self._change_rights(command.auth, result)
             case _:
                 raise InvalidRequest(
                     "the command is not set; say put, delete_range, transaction, "
                     "compare_and_swap, compact, acquire, lease_grant, lease_renew, lease_revoke"
                     " or lease_keep_alive"
                 )
+
+    def _change_rights(self, command: auth_pb2.AuthCommand, result: kv_pb2.Result) -> None:
+        meta = self._meta
+        change = AuthChange(
+            self.rights, command, self.leases.principal.user, meta.time_ms, meta.cluster_version
+        )
+        self.writer.overlay.changes[Family.META].update(change.rows)
+        self.rights = change.after
+        self._checked = not self.rights.enabled
+        result.auth.auth_revision = change.after.revision
 
     def _grant(
         self, grant: kv_pb2.LeaseGrant, result: kv_pb2.Result, budget: Budget

@@ -25,6 +25,7 @@ from raftkv.rpc.v1 import kv_pb2
 from raftkv.wire.canonical import command_bytes
 
 _RECORD: Final = struct.Struct("<q32s")
+_USER: Final = struct.Struct(">q")
 _DEADLINE: Final = struct.Struct(">q")
 _SIZE: Final = struct.Struct("<I")
 _COUNTED: Final = struct.Struct("<QQ")
@@ -33,9 +34,14 @@ COUNTED_KEY: Final = b"idempotency"
 """The row of META with the number of keys that are counted, and their bytes."""
 
 
-def fingerprint(command: kv_pb2.Command) -> bytes:
-    """Equal for two commands if and only if they request the same."""
-    return hashlib.sha256(command_bytes(command)).digest()
+def fingerprint(command: kv_pb2.Command, user: int = 0) -> bytes:
+    """Equal for two commands if and only if the same user (0: none) requests the same."""
+    return hashlib.sha256(_prefix(user) + command_bytes(command)).digest()
+
+
+def _prefix(user: int) -> bytes:
+    """What the rows and fingerprints of a user's keys begin with."""
+    return _USER.pack(user) if user else b""
 
 
 class IdempotencyKeys:
@@ -54,6 +60,8 @@ class IdempotencyKeys:
         counted = overlay.get(Family.META, COUNTED_KEY)
         self._keys, self._bytes = (0, 0) if counted is None else _COUNTED.unpack(counted)
         self.first_deadline_ms = self._find_first_deadline_ms()
+        self.user = 0
+        """The user whose commands are being run: each user has keys of his own."""
 
     def require_room(self) -> None:
         """Raise `Overloaded` if the results have reached one of their bounds."""
@@ -66,18 +74,23 @@ class IdempotencyKeys:
                 retry_after_s=1.0,
             )
 
+    def knows(self, command: kv_pb2.Command) -> bool:
+        """Whether a command has run under the caller's key."""
+        row = self._overlay.get(Family.IDEMPOTENCY, self._key(command))
+        return row is not None and _RECORD.unpack_from(row)[0] > self._meta.time_ms
+
     def result(self, command: kv_pb2.Command) -> bytes | None:
         """The first `Result` under the command's key, None if the key is not known.
 
         Raises `IdempotencyKeyReused` if another command has it.
         """
-        row = self._overlay.get(Family.IDEMPOTENCY, command.idempotency_key)
+        row = self._overlay.get(Family.IDEMPOTENCY, self._key(command))
         if row is None:
             return None
         deadline_ms, remembered = _RECORD.unpack_from(row)
         if deadline_ms <= self._meta.time_ms:
             return None
-        if remembered != fingerprint(command):
+        if remembered != fingerprint(command, self.user):
             raise IdempotencyKeyReused(
                 "this idempotency key belongs to a different command; use a new key for it",
                 expires_in_ms=deadline_ms - self._meta.time_ms,
@@ -89,14 +102,14 @@ class IdempotencyKeys:
 
         `size_bytes` is its counted size (None: not counted).
         """
-        key = command.idempotency_key
+        key = self._key(command)
         expired = self._overlay.get(Family.IDEMPOTENCY, key)
         if expired is not None:
             self._remove(_DEADLINE.pack(_RECORD.unpack_from(expired)[0]) + key)
         ttl_ms = command.idempotency_ttl_ms
         ttl_ms = min(ttl_ms, IDEMPOTENCY_TTL_MS_MAX) if ttl_ms > 0 else IDEMPOTENCY_TTL_MS_DEFAULT
         deadline_ms = self._meta.time_ms + ttl_ms
-        self._rows[key] = _RECORD.pack(deadline_ms, fingerprint(command)) + result
+        self._rows[key] = _RECORD.pack(deadline_ms, fingerprint(command, self.user)) + result
         row = _DEADLINE.pack(deadline_ms) + key
         if size_bytes is None:
             self._deadlines[row] = b""
@@ -105,6 +118,9 @@ class IdempotencyKeys:
             self._count(1, size_bytes)
         if self.first_deadline_ms is None or deadline_ms < self.first_deadline_ms:
             self.first_deadline_ms = deadline_ms
+
+    def _key(self, command: kv_pb2.Command) -> bytes:
+        return _prefix(self.user) + command.idempotency_key
 
     def remove_expired(self, keys_max: int) -> int:
         """Remove at most `keys_max` expired keys. Returns how many were removed."""

@@ -12,7 +12,14 @@ from typing import Final, NamedTuple
 
 from sortedcontainers import SortedList
 
-from raftkv.errors import InvalidRequest, LeaseExists, LeaseNotFound, Overloaded, TooManyKeys
+from raftkv.errors import (
+    InvalidRequest,
+    LeaseExists,
+    LeaseNotFound,
+    Overloaded,
+    PermissionDenied,
+    TooManyKeys,
+)
 from raftkv.kv.budget import Budget
 from raftkv.kv.limits import (
     LEASE_KEYS_MAX,
@@ -95,6 +102,20 @@ class LeaseSizes:
 class _Lease(NamedTuple):
     ttl_ms: int
     deadline_ms: int
+    owner: int
+    """The id of the user to whom the lease was granted, 0 if it was granted without one."""
+
+
+class Principal(NamedTuple):
+    """Who sent the commands that are being run."""
+
+    user: int
+    """The user's id, 0 for none."""
+    everything: bool
+    """Whether leases of other users are open to the caller: root's, or without authentication."""
+
+
+ANYONE: Final = Principal(0, everything=True)
 
 
 class Leases:
@@ -106,6 +127,7 @@ class Leases:
         self.sizes = LeaseSizes(overlay)
         self._rows = overlay.changes[Family.LEASES]
         self._leases: dict[int, _Lease] = {}
+        self.principal = ANYONE
         self._deadlines = SortedList()
         for key, row in overlay.scan(Family.LEASES, b"", None):
             lease, found = split_lease(key), _Lease(*unpack_lease(row))
@@ -118,16 +140,29 @@ class Leases:
         return found is not None and found.deadline_ms > self._meta.time_ms
 
     def require(self, lease: int, advice: str = "; grant a new one") -> None:
-        """Raise `LeaseNotFound`, with the advice at its end, unless the lease is living."""
+        """Raise `LeaseNotFound`, with the advice at its end, unless the lease is living, and
+        `PermissionDenied` if it belongs to another user than the caller.
+        """
         if lease not in self:
             raise LeaseNotFound(
                 f"lease {lease} does not exist: it was never granted, was revoked or has expired"
                 + advice,
                 lease=lease,
             )
+        if not self.is_open(lease):
+            raise PermissionDenied(
+                f"lease {lease} belongs to another user; only its owner and root may use it",
+                lease=lease,
+                missing=f"the lease {lease}",
+            )
+
+    def is_open(self, lease: int) -> bool:
+        """Whether a living lease belongs to the caller, to no user, or the caller is root."""
+        principal = self.principal
+        return principal.everything or self._leases[lease].owner in (0, principal.user)
 
     def require_room(self, lease: int, sizes: LeaseSizes) -> None:
-        """Raise `LeaseNotFound` unless the lease is living, `TooManyKeys` if it is full."""
+        """Raise what `require` raises, and `TooManyKeys` if the lease is full."""
         self.require(lease)
         if self._meta.cluster_version >= BOUNDED and sizes.of(lease) >= LEASE_KEYS_MAX:
             raise TooManyKeys(
@@ -163,7 +198,7 @@ class Leases:
             self._meta.leases_granted += 1
             lease = chosen_lease(self._meta.leases_granted)
         ttl_ms = max(ttl_ms, LEASE_TTL_MS_MIN)
-        self._set(lease, ttl_ms)
+        self._set(lease, ttl_ms, self.principal.user)
         self.sizes.created(lease)
         return lease, ttl_ms
 
@@ -172,7 +207,7 @@ class Leases:
         self.require(lease)
         found = self._leases[lease]
         self._deadlines.remove((found.deadline_ms, lease))
-        self._set(lease, found.ttl_ms)
+        self._set(lease, found.ttl_ms, found.owner)
         return found.ttl_ms
 
     def end(self, lease: int, writer: Writer, budget: Budget) -> Steps[bool]:
@@ -210,7 +245,8 @@ class Leases:
                 rows = [prefix + key for key, _ in attached]
                 self._overlay.removes(Family.LEASE_KEYS, rows)
         else:
-            self._put(lease, found.ttl_ms, min(found.deadline_ms, self._meta.time_ms))
+            deadline_ms = min(found.deadline_ms, self._meta.time_ms)
+            self._put(lease, _Lease(found.ttl_ms, deadline_ms, found.owner))
         return whole
 
     def is_ending(self, lease: int) -> bool:
@@ -224,10 +260,10 @@ class Leases:
         lease: int = self._deadlines[0][1]
         return lease
 
-    def _set(self, lease: int, ttl_ms: int) -> None:
-        self._put(lease, ttl_ms, self._meta.time_ms + ttl_ms)
+    def _set(self, lease: int, ttl_ms: int, owner: int) -> None:
+        self._put(lease, _Lease(ttl_ms, self._meta.time_ms + ttl_ms, owner))
 
-    def _put(self, lease: int, ttl_ms: int, deadline_ms: int) -> None:
-        self._leases[lease] = _Lease(ttl_ms, deadline_ms)
-        self._deadlines.add((deadline_ms, lease))
-        self._rows[lease_key(lease)] = pack_lease(ttl_ms, deadline_ms)
+    def _put(self, lease: int, value: _Lease) -> None:
+        self._leases[lease] = value
+        self._deadlines.add((value.deadline_ms, lease))
+        self._rows[lease_key(lease)] = pack_lease(*value)

@@ -83,6 +83,18 @@ IDEMPOTENCY_KEYS_MAX: Final = 1_000_000
 IDEMPOTENCY_BYTES_MAX: Final = 512 * MIB
 """Results that are kept under idempotency keys."""
 
+USERS_MAX: Final = 10_000
+ROLES_MAX: Final = 1_000
+TOKENS_MAX: Final = 10_000
+"""Users, roles and service tokens. Each node has them in memory."""
+
+ROLES_PER_USER_MAX: Final = 32
+PERMISSIONS_PER_ROLE_MAX: Final = 256
+"""So the rights of a user are made from about 8,000 ranges at most, which takes 5 ms."""
+
+ROLE_BYTES_MAX: Final = 64 * KIB
+"""Keys in the permissions of one role."""
+
 UPKEEP_ROWS_PER_ENTRY: Final = 2_000
 """Rows of expired leases and idempotency keys, and old versions, that one upkeep entry removes."""
 

@@ -18,6 +18,7 @@ from raftkv.errors import (
     InvalidRequest,
     OutcomeUnknown,
     Overloaded,
+    PermissionDenied,
     RaftkvError,
     Refused,
     SessionExpired,
@@ -47,6 +48,7 @@ from raftkv.kv.records import (
     split_lease,
     unpack_lease,
 )
+from raftkv.kv.rights import withheld
 from raftkv.kv.sessions import remembered_bytes
 from raftkv.kv.store import Family, StateStore
 from raftkv.kv.transactions import read_transaction
@@ -86,6 +88,9 @@ class StateMachine:
         self._step_units = step_units
         self._pace = Pace(step_units)
         self._runner = CommandRunner(store, self._overlay, self._meta, self._pace)
+        self.rights = self._runner.rights
+        """Users, roles and tokens as the store has them and reads see them."""
+
         self._remembered_bytes = 0  # of results in this run, not written yet
         self._applying = False
         self._change_listener: ChangeSubscriber | None = None
@@ -226,6 +231,7 @@ class StateMachine:
         yield from self._store.write_in_steps(overlay.for_store(), overlay.removed)
         overlay.clear()
         self._written = self._meta.copy()
+        self.rights = self._runner.rights
 
     def _raise_version(self, version: int) -> None:
         # Two leaders may have proposed it, one after the other.
@@ -252,14 +258,15 @@ class StateMachine:
         elif not stamped.submissions:
             yield from self._runner.run_upkeep()
         for submission in stamped.submissions:
-            result = yield from self._run_submission(submission.commands)
+            result = yield from self._run_submission(submission)
             applied.append(Applied(entry.index, submission.origin, submission.number, result))
 
-    def _run_submission(self, commands: bytes) -> Steps[bytes]:
+    def _run_submission(self, submission: log_pb2.Submission) -> Steps[bytes]:
         try:
-            batch = kv_pb2.CommandBatch.FromString(commands)
+            batch = kv_pb2.CommandBatch.FromString(submission.commands)
         except DecodeError:
             return _refusal(InvalidRequest("the commands are not a CommandBatch"))
+        self._runner.begin_submission(submission.user, submission.auth_revision)
         session, sequence = batch.session, batch.sequence
         if not session:
             result, _ = yield from self._run_batch(batch)
@@ -273,9 +280,18 @@ class StateMachine:
                     session=session,
                 )
             )
+        if not self._runner.leases.is_open(session):
+            return _refusal(
+                PermissionDenied(
+                    f"session {session} belongs to another user; open a session of your own",
+                    session=session,
+                    missing=f"the session {session}",
+                )
+            )
         first = sessions.result(session, sequence)
         if first is not None:
-            return first
+            denied = self._runner.refusal_of_batch(batch)
+            return first if denied is None else _refusal(withheld(denied))
         error = self._unusable(batch)
         if error is not None:
             return _refusal(error)
@@ -391,9 +407,14 @@ class StateMachine:
         row = self._store.get(Family.LEASES, lease_key(lease))
         if row is None:
             return None
-        ttl_ms, deadline_ms = unpack_lease(row)
+        ttl_ms, deadline_ms, _ = unpack_lease(row)
         left_ms = deadline_ms - self._written.time_ms
         return (left_ms, ttl_ms) if left_ms > 0 else None
+
+    def lease_owner(self, lease: int) -> int:
+        """The id of the user to whom a lease was granted, 0 if it has none or does not exist."""
+        row = self._store.get(Family.LEASES, lease_key(lease))
+        return 0 if row is None else unpack_lease(row)[2]
 
     def lease_keys(self, lease: int, after: bytes = b"") -> Iterator[bytes]:
         """The current keys of the lease that are greater than `after`, in order."""

@@ -5,10 +5,10 @@
 | CURRENT | key | record of the living version |
 | HISTORY | escaped key, revision that superseded the version | record of the old version |
 | CHANGES | revision, position in it | kind, key |
-| LEASES | lease | ttl, deadline |
+| LEASES | lease | ttl, deadline, owner if there is one |
 | LEASE_KEYS | lease, key | nothing |
 | SESSIONS | lease, sequence | highest acknowledged sequence, size counted, BatchResult |
-| IDEMPOTENCY | caller's key | deadline, fingerprint, Result |
+| IDEMPOTENCY | id of the user if there is one, caller's key | deadline, fingerprint, Result |
 | IDEMPOTENCY_DEADLINES | deadline, caller's key | size counted |
 
 Numbers in keys are big-endian, so that rows are in the order of the numbers; numbers in values are
@@ -31,6 +31,7 @@ _VERSION: Final = struct.Struct("<qqqq")
 _REVISION: Final = struct.Struct(">q")
 _CHANGE: Final = struct.Struct(">qI")
 _LEASE: Final = struct.Struct("<qq")
+_OWNED_LEASE: Final = struct.Struct("<qqq")
 _SESSION_KEY: Final = struct.Struct(">qQ")
 _ACKNOWLEDGED: Final = struct.Struct("<Q")
 _SIZED_SESSION: Final = struct.Struct("<QI")
@@ -54,15 +55,24 @@ split_change_key = _CHANGE.unpack
 lease_key = _REVISION.pack
 """lease -> key in LEASES, and prefix of its keys in LEASE_KEYS"""
 
-pack_lease = _LEASE.pack
-"""(ttl_ms, deadline_ms) -> value in LEASES"""
-
-unpack_lease = _LEASE.unpack
-
 session_key = _SESSION_KEY.pack
 """(session, sequence) -> key in SESSIONS"""
 
 split_session_key = _SESSION_KEY.unpack
+
+
+def pack_lease(ttl_ms: int, deadline_ms: int, owner: int = 0) -> bytes:
+    """Value in LEASES. `owner` is the id of the user to whom it was granted, 0 if to none."""
+    if owner:
+        return _OWNED_LEASE.pack(ttl_ms, deadline_ms, owner)
+    return _LEASE.pack(ttl_ms, deadline_ms)
+
+
+def unpack_lease(row: bytes) -> tuple[int, int, int]:
+    """(ttl_ms, deadline_ms, owner)"""
+    if len(row) == _LEASE.size:
+        return (*_LEASE.unpack(row), 0)
+    return _OWNED_LEASE.unpack(row)
 
 
 def lease_of(record: bytes) -> int:

@@ -34,7 +34,7 @@ from raftkv.node.replica import LogDisk, Replica
 from raftkv.node.run_loop import RunLoop
 from raftkv.node.snapshots import SnapshotInstaller, SnapshotTransfers
 from raftkv.peer.handshake import Caller
-from raftkv.peer.ports import Frame, PeerLinks
+from raftkv.peer.ports import Author, Frame, PeerLinks
 from raftkv.raft.entry import Entry, EntryKind, Membership
 from raftkv.raft.messages import Message
 from raftkv.raft.ready import Persist, RaftRole
@@ -209,11 +209,11 @@ class Driver:
     # ---- requests --------------------------------------------------------------------
 
     def propose(
-        self, commands: bytes, deadline: float, client: int, weight: int
+        self, commands: bytes, deadline: float, client: int, weight: int, author: Author
     ) -> asyncio.Future[bytes]:
         """See `Node.submit`. Raises `Overloaded`."""
         future: asyncio.Future[bytes] = self._run.loop.create_future()
-        self._proposer.pending.add(commands, future, deadline, client, weight)
+        self._proposer.pending.add(commands, future, deadline, client, weight, author)
         self._run.wake()
         return future
 

@@ -21,7 +21,7 @@ from raftkv.node.recovery import recover
 from raftkv.node.scrub import Scrub
 from raftkv.node.status import NodeState, PeerReachability, PeerState
 from raftkv.peer.handshake import Caller
-from raftkv.peer.ports import PeerLinks
+from raftkv.peer.ports import NO_AUTHOR, Author, PeerLinks
 from raftkv.raft import quorum
 from raftkv.raft.entry import Address, Membership
 from raftkv.raft.view import RaftView
@@ -266,18 +266,25 @@ class Node:
     # ---- reads and writes ------------------------------------------------------------
 
     def submit(
-        self, commands: bytes, deadline: float, *, client: int = 0, weight: int = 1
+        self,
+        commands: bytes,
+        deadline: float,
+        *,
+        client: int = 0,
+        weight: int = 1,
+        author: Author = NO_AUTHOR,
     ) -> asyncio.Future[bytes]:
         """Put a checked CommandBatch through the log; the BatchResult of this node's apply.
 
-        Clients take turns by the cost of their batches; 0 is the node itself.
+        Clients take turns by the cost of their batches; 0 is the node itself. The rights of the
+        author were checked, and are checked again at apply if they have changed.
 
         Fails with `Overloaded`, `NoLeader`, `ShuttingDown` or `DeadlineExceeded` if it was
         certainly not applied, with `OutcomeUnknown` if this node can't know.
         """
         try:
             self.require_running()
-            return self.driver.propose(commands, deadline, client, weight)
+            return self.driver.propose(commands, deadline, client, weight, author)
         except RaftkvError as error:
             return _failed(error)
 

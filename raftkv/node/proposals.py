@@ -28,7 +28,7 @@ from raftkv.errors import (
 from raftkv.node import flow_control
 from raftkv.node.fair_queue import FairQueue
 from raftkv.node.flow_control import MixedLoad, cost_of
-from raftkv.peer.ports import Submission
+from raftkv.peer.ports import NO_AUTHOR, Author, Submission
 from raftkv.rpc.v1 import kv_pb2
 
 
@@ -112,6 +112,7 @@ class PendingProposals:
         deadline: float,
         client: int = 0,
         weight: int = 1,
+        author: Author = NO_AUTHOR,
     ) -> None:
         """Add a batch of a client. Raises `Overloaded` over a bound."""
         if len(self._waiting) >= self._count_max or self._bytes >= self._bytes_max:
@@ -121,7 +122,7 @@ class PendingProposals:
                 retry_after_s=0.05,
             )
         self._number += 1
-        submission = Submission(self.origin, self._number, commands, client, weight)
+        submission = Submission(self.origin, self._number, commands, client, weight, author)
         waiting = PendingProposal(submission, future, deadline)
         self._waiting[self._number] = waiting
         self._bytes += len(commands)

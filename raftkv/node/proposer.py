@@ -111,7 +111,11 @@ class Proposer:
         batch = log_pb2.StampedBatch(time_ms=self._clock.stamp_ms(now_s))
         for submission in submissions:
             batch.submissions.add(
-                origin=submission.origin, number=submission.number, commands=submission.commands
+                origin=submission.origin,
+                number=submission.number,
+                commands=submission.commands,
+                user=submission.author.user,
+                auth_revision=submission.author.auth_revision,
             )
         self._raft.propose([batch.SerializeToString()])
         return self._raft.log.last_index

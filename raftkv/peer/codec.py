@@ -18,6 +18,7 @@ from raftkv.errors import InvalidRequest
 from raftkv.peer import bounds
 from raftkv.peer.ports import (
     Acknowledged,
+    Author,
     Forward,
     ForwardRefused,
     FounderStage,
@@ -338,6 +339,8 @@ def _encode_forwards(frame: Frame, wire: peer_pb2.Frame) -> None:
                 number=submission.number,
                 commands=submission.commands,
                 client=submission.client,
+                user=submission.author.user,
+                auth_revision=submission.author.auth_revision,
             )
     for refused in frame.forwards_refused:
         out_refused = wire.forwards_refused.add(term=refused.term, number=refused.number)
@@ -349,7 +352,16 @@ def _encode_forwards(frame: Frame, wire: peer_pb2.Frame) -> None:
 
 
 def _decode_forward(wire: peer_pb2.Forward) -> Forward:
-    submissions = [Submission(s.origin, s.number, s.commands, s.client) for s in wire.submissions]
+    submissions = [
+        Submission(
+            s.origin,
+            s.number,
+            s.commands,
+            s.client,
+            author=Author(s.user, s.auth_revision),
+        )
+        for s in wire.submissions
+    ]
     return Forward(wire.term, wire.settled, tuple(submissions))
 
 

@@ -6,7 +6,7 @@ import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Final, NamedTuple, Protocol
 
 from raftkv.errors import RaftkvError
 from raftkv.peer.handshake import Caller, HandshakeRefused
@@ -41,12 +41,26 @@ class Founding:
     versions: VersionRange = SUPPORTED
 
 
+class Author(NamedTuple):
+    """The user who sent commands, whose rights were checked against users and roles of
+    `auth_revision`.
+    """
+
+    user: int = 0
+    """The user's id, 0 for none."""
+
+    auth_revision: int = 0
+
+
+NO_AUTHOR: Final = Author()
+
+
 @dataclass(frozen=True, slots=True)
 class Submission:
     """A CommandBatch: submission `number` of the process `origin`.
 
     `client` identifies the client within that process (0: unknown). `weight` is the batch's
-    estimated cost, in commands on one key; each node estimates it for itself. Both serve fair
+    estimated cost, in commands on one key; each node estimates it for itself. These two serve fair
     scheduling and are not written to the log.
     """
 
@@ -55,6 +69,7 @@ class Submission:
     commands: bytes
     client: int = 0
     weight: int = 1
+    author: Author = NO_AUTHOR
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import Protocol
 from raftkv.kv.machine import StateMachine
 from raftkv.node.change_feed import ChangeFeed
 from raftkv.node.status import NodeState
+from raftkv.peer.ports import NO_AUTHOR, Author
 from raftkv.raft.entry import Address, Membership
 from raftkv.versions import VersionRange
 
@@ -48,12 +49,19 @@ class NodePort(Protocol):
         """Raise `ShuttingDown` if this node accepts no requests any more."""
 
     def submit(
-        self, commands: bytes, deadline: float, *, client: int = 0, weight: int = 1
+        self,
+        commands: bytes,
+        deadline: float,
+        *,
+        client: int = 0,
+        weight: int = 1,
+        author: Author = NO_AUTHOR,
     ) -> asyncio.Future[bytes]:
         """Propose a validated CommandBatch; the future has the BatchResult of this node's apply.
 
         Proposals are scheduled fairly between clients by the weight of their batches; client 0 is
-        the node itself.
+        the node itself. The rights of the author were checked, and are checked again at apply if
+        they have changed.
         """
 
     @property

@@ -23,7 +23,7 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from raftkv.rpc.v1 import kv_pb2, log_pb2
+from raftkv.rpc.v1 import auth_pb2, kv_pb2, log_pb2
 
 
 def command_bytes(command: kv_pb2.Command) -> bytes:
@@ -42,6 +42,17 @@ def result_size_bytes(result: kv_pb2.Result) -> int:
 def membership_bytes(membership: log_pb2.Membership) -> bytes:
     """The payload of an entry. Every founder of a cluster creates the first one on its own."""
     return _encode("Membership", membership)
+
+
+def auth_row_bytes(
+    message: auth_pb2.User
+    | auth_pb2.AuthRole
+    | auth_pb2.ServiceToken
+    | auth_pb2.SigningKey
+    | auth_pb2.AuthState,
+) -> bytes:
+    """A row of the state machine."""
+    return _encode(message.DESCRIPTOR.name, message)
 
 
 # ---- values --------------------------------------------------------------------------
@@ -155,7 +166,7 @@ def _encode(name: str, message: Any) -> bytes:
     return b"".join(parts)
 
 
-# ---- messages of kv.proto and log.proto ------------------------------------------------
+# ---- messages of auth.proto, kv.proto and log.proto -----------------------------------
 
 _Layout: TypeAlias = Mapping[str, _Field]
 
@@ -252,6 +263,7 @@ _LAYOUTS: Final[Mapping[str, _Layout]] = {
         "lease_keep_alive": _one(9, _message("LeaseKeepAlive")),
         "acquire": _one(10, _message("Acquire")),
         "fences": _each(13, _message("Fence")),
+        "auth": _one(16, _message("AuthCommand")),
     },
     "Failure": {
         "reason": _one(1, TEXT),
@@ -301,6 +313,109 @@ _LAYOUTS: Final[Mapping[str, _Layout]] = {
         "failure": _one(8, _message("Failure")),
         "lease_keep_alive": _one(9, _message("LeaseKeepAliveResult")),
         "acquire": _one(10, _message("AcquireResult")),
+        "auth": _one(11, _message("AuthResult")),
+    },
+    "Permission": {
+        "access": _one(1, NUMBER),
+        "key": _one(2, BYTES),
+        "range_end": _one(3, BYTES),
+    },
+    "AuthRole": {
+        "name": _one(1, TEXT),
+        "permissions": _each(2, _message("Permission")),
+        "admin_rights": _one(3, NUMBERS),
+    },
+    "User": {
+        "id": _one(1, NUMBER),
+        "name": _one(2, TEXT),
+        "password_hash": _one(3, TEXT),
+        "roles": _each(4, TEXT),
+        "credentials": _one(5, NUMBER),
+    },
+    "ServiceToken": {
+        "id": _one(1, BYTES),
+        "user": _one(2, NUMBER),
+        "secret_hash": _one(3, BYTES),
+        "expires_ms": _one(4, NUMBER),
+        "created_ms": _one(5, NUMBER),
+    },
+    "SigningKey": {
+        "id": _one(1, NUMBER),
+        "secret": _one(2, BYTES),
+        "created_ms": _one(3, NUMBER),
+    },
+    "AuthState": {
+        "enabled": _one(1, NUMBER),
+        "revision": _one(2, NUMBER),
+    },
+    "AuthEnable": {},
+    "AuthDisable": {},
+    "UserAdd": {
+        "name": _one(1, TEXT),
+        "password_hash": _one(2, TEXT),
+    },
+    "UserDelete": {
+        "name": _one(1, TEXT),
+    },
+    "UserSetPassword": {
+        "name": _one(1, TEXT),
+        "password_hash": _one(2, TEXT),
+    },
+    "UserGrantRole": {
+        "name": _one(1, TEXT),
+        "role": _one(2, TEXT),
+    },
+    "UserRevokeRole": {
+        "name": _one(1, TEXT),
+        "role": _one(2, TEXT),
+    },
+    "RoleAdd": {
+        "name": _one(1, TEXT),
+    },
+    "RoleDelete": {
+        "name": _one(1, TEXT),
+    },
+    "RoleGrant": {
+        "role": _one(1, TEXT),
+        "permission": _one(2, _message("Permission")),
+        "admin_right": _one(3, NUMBER),
+    },
+    "RoleRevoke": {
+        "role": _one(1, TEXT),
+        "permission": _one(2, _message("Permission")),
+        "admin_right": _one(3, NUMBER),
+    },
+    "TokenCreate": {
+        "id": _one(1, BYTES),
+        "user": _one(2, TEXT),
+        "secret_hash": _one(3, BYTES),
+        "ttl_ms": _one(4, NUMBER),
+    },
+    "TokenRevoke": {
+        "id": _one(1, BYTES),
+    },
+    "SigningKeyRotate": {
+        "secret": _one(1, BYTES),
+        "replaced": _one(2, NUMBER),
+    },
+    "AuthCommand": {
+        "enable": _one(1, _message("AuthEnable")),
+        "disable": _one(2, _message("AuthDisable")),
+        "user_add": _one(3, _message("UserAdd")),
+        "user_delete": _one(4, _message("UserDelete")),
+        "user_set_password": _one(5, _message("UserSetPassword")),
+        "user_grant_role": _one(6, _message("UserGrantRole")),
+        "user_revoke_role": _one(7, _message("UserRevokeRole")),
+        "role_add": _one(8, _message("RoleAdd")),
+        "role_delete": _one(9, _message("RoleDelete")),
+        "role_grant": _one(10, _message("RoleGrant")),
+        "role_revoke": _one(11, _message("RoleRevoke")),
+        "token_create": _one(12, _message("TokenCreate")),
+        "token_revoke": _one(13, _message("TokenRevoke")),
+        "signing_key_rotate": _one(14, _message("SigningKeyRotate")),
+    },
+    "AuthResult": {
+        "auth_revision": _one(1, NUMBER),
     },
     "MemberAddress": {
         "node_id": _one(1, NUMBER),

@@ -1,3 +1,4 @@
+from raftkv.rpc.v1 import auth_pb2 as _auth_pb2
 from raftkv.rpc.v1 import kv_pb2 as _kv_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -114,10 +115,12 @@ class ReadTransactionReply(_message.Message):
     def __init__(self, header: _Optional[_Union[ReplyHeader, _Mapping]] = ..., result: _Optional[_Union[_kv_pb2.TransactionResult, _Mapping]] = ..., staleness_ms: _Optional[int] = ...) -> None: ...
 
 class LeaseKeepAliveRequest(_message.Message):
-    __slots__ = ("leases",)
+    __slots__ = ("leases", "token")
     LEASES_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
     leases: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, leases: _Optional[_Iterable[int]] = ...) -> None: ...
+    token: str
+    def __init__(self, leases: _Optional[_Iterable[int]] = ..., token: _Optional[str] = ...) -> None: ...
 
 class LeaseKeepAliveReply(_message.Message):
     __slots__ = ("header", "leases", "ended")
@@ -216,14 +219,16 @@ class LockInfoReply(_message.Message):
     def __init__(self, header: _Optional[_Union[ReplyHeader, _Mapping]] = ..., members: _Optional[_Iterable[_Union[LockMember, _Mapping]]] = ..., more: _Optional[bool] = ...) -> None: ...
 
 class WatchRequest(_message.Message):
-    __slots__ = ("creates", "cancels", "progress")
+    __slots__ = ("creates", "cancels", "progress", "token")
     CREATES_FIELD_NUMBER: _ClassVar[int]
     CANCELS_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
     creates: _containers.RepeatedCompositeFieldContainer[WatchCreate]
     cancels: _containers.RepeatedScalarFieldContainer[int]
     progress: bool
-    def __init__(self, creates: _Optional[_Iterable[_Union[WatchCreate, _Mapping]]] = ..., cancels: _Optional[_Iterable[int]] = ..., progress: _Optional[bool] = ...) -> None: ...
+    token: str
+    def __init__(self, creates: _Optional[_Iterable[_Union[WatchCreate, _Mapping]]] = ..., cancels: _Optional[_Iterable[int]] = ..., progress: _Optional[bool] = ..., token: _Optional[str] = ...) -> None: ...
 
 class WatchCreate(_message.Message):
     __slots__ = ("watch_id", "key", "range_end", "start_revision", "prev_kv", "no_put", "no_delete", "progress_notify")
@@ -282,16 +287,18 @@ class WatchNews(_message.Message):
     def __init__(self, watch_ids: _Optional[_Iterable[int]] = ..., created: _Optional[bool] = ..., ended: _Optional[_Union[_kv_pb2.Failure, _Mapping]] = ..., events: _Optional[_Iterable[_Union[WatchEvent, _Mapping]]] = ..., revision: _Optional[int] = ..., more: _Optional[bool] = ...) -> None: ...
 
 class PipelineRequest(_message.Message):
-    __slots__ = ("number", "timeout_ms", "commands", "reads")
+    __slots__ = ("number", "timeout_ms", "commands", "reads", "token")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
     COMMANDS_FIELD_NUMBER: _ClassVar[int]
     READS_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
     number: int
     timeout_ms: int
     commands: bytes
     reads: ReadBatch
-    def __init__(self, number: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., commands: _Optional[bytes] = ..., reads: _Optional[_Union[ReadBatch, _Mapping]] = ...) -> None: ...
+    token: str
+    def __init__(self, number: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., commands: _Optional[bytes] = ..., reads: _Optional[_Union[ReadBatch, _Mapping]] = ..., token: _Optional[str] = ...) -> None: ...
 
 class ReadBatch(_message.Message):
     __slots__ = ("ranges", "level", "min_revision", "max_staleness_ms", "transactions")
@@ -502,3 +509,231 @@ class SetLogLevelReply(_message.Message):
     previous: str
     header: ReplyHeader
     def __init__(self, previous: _Optional[str] = ..., header: _Optional[_Union[ReplyHeader, _Mapping]] = ...) -> None: ...
+
+class AuthChangeReply(_message.Message):
+    __slots__ = ("header", "auth_revision")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    AUTH_REVISION_FIELD_NUMBER: _ClassVar[int]
+    header: ReplyHeader
+    auth_revision: int
+    def __init__(self, header: _Optional[_Union[ReplyHeader, _Mapping]] = ..., auth_revision: _Optional[int] = ...) -> None: ...
+
+class AuthenticateRequest(_message.Message):
+    __slots__ = ("name", "password")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PASSWORD_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    password: str
+    def __init__(self, name: _Optional[str] = ..., password: _Optional[str] = ...) -> None: ...
+
+class AuthenticateReply(_message.Message):
+    __slots__ = ("header", "token", "ttl_ms")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    TTL_MS_FIELD_NUMBER: _ClassVar[int]
+    header: ReplyHeader
+    token: str
+    ttl_ms: int
+    def __init__(self, header: _Optional[_Union[ReplyHeader, _Mapping]] = ..., token: _Optional[str] = ..., ttl_ms: _Optional[int] = ...) -> None: ...
+
+class AuthEnableRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class AuthDisableRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class AuthStatusRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class AuthStatusReply(_message.Message):
+    __slots__ = ("header", "enabled", "auth_revision", "user")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    ENABLED_FIELD_NUMBER: _ClassVar[int]
+    AUTH_REVISION_FIELD_NUMBER: _ClassVar[int]
+    USER_FIELD_NUMBER: _ClassVar[int]
+    header: ReplyHeader
+    enabled: bool
+    auth_revision: int
+    user: str
+    def __init__(self, header: _Optional[_Union[ReplyHeader, _Mapping]] = ..., enabled: _Optional[bool] = ..., auth_revision: _Optional[int] = ..., user: _Optional[str] = ...) -> None: ...
+
+class UserAddRequest(_message.Message):
+    __slots__ = ("name", "password")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PASSWORD_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    password: str
+    def __init__(self, name: _Optional[str] = ..., password: _Optional[str] = ...) -> None: ...
+
+class UserInfo(_message.Message):
+    __slots__ = ("name", "roles", "has_password")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ROLES_FIELD_NUMBER: _ClassVar[int]
+    HAS_PASSWORD_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    roles: _containers.RepeatedScalarFieldContainer[str]
+    has_password: bool
+    def __init__(self, name: _Optional[str] = ..., roles: _Optional[_Iterable[str]] = ..., has_password: _Optional[bool] = ...) -> None: ...
+
+class UserGetRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class UserGetReply(_message.Message):
+    __slots__ = ("header", "user")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    USER_FIELD_NUMBER: _ClassVar[int]
+    header: ReplyHeader
+    user: UserInfo
+    def __init__(self, header: _Optional[_Union[ReplyHeader, _Mapping]] = ..., user: _Optional[_Union[UserInfo, _Mapping]] = ...) -> None: ...
+
+class UserListRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class UserListReply(_message.Message):
+    __slots__ = ("header", "users")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    USERS_FIELD_NUMBER: _ClassVar[int]
+    header: ReplyHeader
+    users: _containers.RepeatedCompositeFieldContainer[UserInfo]
+    def __init__(self, header: _Optional[_Union[ReplyHeader, _Mapping]] = ..., users: _Optional[_Iterable[_Union[UserInfo, _Mapping]]] = ...) -> None: ...
+
+class UserDeleteRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class UserSetPasswordRequest(_message.Message):
+    __slots__ = ("name", "password")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PASSWORD_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    password: str
+    def __init__(self, name: _Optional[str] = ..., password: _Optional[str] = ...) -> None: ...
+
+class UserGrantRoleRequest(_message.Message):
+    __slots__ = ("name", "role")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    role: str
+    def __init__(self, name: _Optional[str] = ..., role: _Optional[str] = ...) -> None: ...
+
+class UserRevokeRoleRequest(_message.Message):
+    __slots__ = ("name", "role")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    role: str
+    def __init__(self, name: _Optional[str] = ..., role: _Optional[str] = ...) -> None: ...
+
+class RoleAddRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class RoleGetRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class RoleGetReply(_message.Message):
+    __slots__ = ("header", "role")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    header: ReplyHeader
+    role: _auth_pb2.AuthRole
+    def __init__(self, header: _Optional[_Union[ReplyHeader, _Mapping]] = ..., role: _Optional[_Union[_auth_pb2.AuthRole, _Mapping]] = ...) -> None: ...
+
+class RoleListRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class RoleListReply(_message.Message):
+    __slots__ = ("header", "roles")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    ROLES_FIELD_NUMBER: _ClassVar[int]
+    header: ReplyHeader
+    roles: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, header: _Optional[_Union[ReplyHeader, _Mapping]] = ..., roles: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class RoleDeleteRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class RoleGrantRequest(_message.Message):
+    __slots__ = ("role", "permission", "admin_right")
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    PERMISSION_FIELD_NUMBER: _ClassVar[int]
+    ADMIN_RIGHT_FIELD_NUMBER: _ClassVar[int]
+    role: str
+    permission: _auth_pb2.Permission
+    admin_right: _auth_pb2.AdminRight
+    def __init__(self, role: _Optional[str] = ..., permission: _Optional[_Union[_auth_pb2.Permission, _Mapping]] = ..., admin_right: _Optional[_Union[_auth_pb2.AdminRight, str]] = ...) -> None: ...
+
+class RoleRevokeRequest(_message.Message):
+    __slots__ = ("role", "permission", "admin_right")
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    PERMISSION_FIELD_NUMBER: _ClassVar[int]
+    ADMIN_RIGHT_FIELD_NUMBER: _ClassVar[int]
+    role: str
+    permission: _auth_pb2.Permission
+    admin_right: _auth_pb2.AdminRight
+    def __init__(self, role: _Optional[str] = ..., permission: _Optional[_Union[_auth_pb2.Permission, _Mapping]] = ..., admin_right: _Optional[_Union[_auth_pb2.AdminRight, str]] = ...) -> None: ...
+
+class TokenCreateRequest(_message.Message):
+    __slots__ = ("user", "ttl_ms")
+    USER_FIELD_NUMBER: _ClassVar[int]
+    TTL_MS_FIELD_NUMBER: _ClassVar[int]
+    user: str
+    ttl_ms: int
+    def __init__(self, user: _Optional[str] = ..., ttl_ms: _Optional[int] = ...) -> None: ...
+
+class TokenCreateReply(_message.Message):
+    __slots__ = ("header", "id", "token")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    ID_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    header: ReplyHeader
+    id: str
+    token: str
+    def __init__(self, header: _Optional[_Union[ReplyHeader, _Mapping]] = ..., id: _Optional[str] = ..., token: _Optional[str] = ...) -> None: ...
+
+class TokenInfo(_message.Message):
+    __slots__ = ("id", "user", "left_ms")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    USER_FIELD_NUMBER: _ClassVar[int]
+    LEFT_MS_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    user: str
+    left_ms: int
+    def __init__(self, id: _Optional[str] = ..., user: _Optional[str] = ..., left_ms: _Optional[int] = ...) -> None: ...
+
+class TokenListRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class TokenListReply(_message.Message):
+    __slots__ = ("header", "tokens")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    header: ReplyHeader
+    tokens: _containers.RepeatedCompositeFieldContainer[TokenInfo]
+    def __init__(self, header: _Optional[_Union[ReplyHeader, _Mapping]] = ..., tokens: _Optional[_Iterable[_Union[TokenInfo, _Mapping]]] = ...) -> None: ...
+
+class TokenRevokeRequest(_message.Message):
+    __slots__ = ("id",)
+    ID_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    def __init__(self, id: _Optional[str] = ...) -> None: ...

@@ -1100,3 +1100,898 @@ class Cluster:
             timeout,
             metadata,
             _registered_method=True)
+
+
+class AuthStub:
+    """---- users, roles and tokens -------------------------------------------------
+
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.Authenticate = channel.unary_unary(
+                '/raftkv.rpc.v1.Auth/Authenticate',
+                request_serializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.AuthenticateRequest.SerializeToString,
+                response_deserializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.AuthenticateReply.FromString,
+                _registered_method=True)
+        self.Enable = channel.unary_unary(
+                '/raftkv.rpc.v1.Auth/Enable',
+                request_serializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.AuthEnableRequest.SerializeToString,
+                response_deserializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.AuthChangeReply.FromString,
+                _registered_method=True)
+        self.Disable = channel.unary_unary(
+                '/raftkv.rpc.v1.Auth/Disable',
+                request_serializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.AuthDisableRequest.SerializeToString,
+                response_deserializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.AuthChangeReply.FromString,
+                _registered_method=True)
+        self.Status = channel.unary_unary(
+                '/raftkv.rpc.v1.Auth/Status',
+                request_serializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.AuthStatusRequest.SerializeToString,
+                response_deserializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.AuthStatusReply.FromString,
+                _registered_method=True)
+        self.UserAdd = channel.unary_unary(
+                '/raftkv.rpc.v1.Auth/UserAdd',
+                request_serializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.UserAddRequest.SerializeToString,
+                response_deserializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.AuthChangeReply.FromString,
+                _registered_method=True)
+        self.UserGet = channel.unary_unary(
+                '/raftkv.rpc.v1.Auth/UserGet',
+                request_serializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.UserGetRequest.SerializeToString,
+                response_deserializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.UserGetReply.FromString,
+                _registered_method=True)
+        self.UserList = channel.unary_unary(
+                '/raftkv.rpc.v1.Auth/UserList',
+                request_serializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.UserListRequest.SerializeToString,
+                response_deserializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.UserListReply.FromString,
+                _registered_method=True)
+        self.UserDelete = channel.unary_unary(
+                '/raftkv.rpc.v1.Auth/UserDelete',
+                request_serializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.UserDeleteRequest.SerializeToString,
+                response_deserializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.AuthChangeReply.FromString,
+                _registered_method=True)
+        self.UserSetPassword = channel.unary_unary(
+                '/raftkv.rpc.v1.Auth/UserSetPassword',
+                request_serializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.UserSetPasswordRequest.SerializeToString,
+                response_deserializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.AuthChangeReply.FromString,
+                _registered_method=True)
+        self.UserGrantRole = channel.unary_unary(
+                '/raftkv.rpc.v1.Auth/UserGrantRole',
+                request_serializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.UserGrantRoleRequest.SerializeToString,
+                response_deserializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.AuthChangeReply.FromString,
+                _registered_method=True)
+        self.UserRevokeRole = channel.unary_unary(
+                '/raftkv.rpc.v1.Auth/UserRevokeRole',
+                request_serializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.UserRevokeRoleRequest.SerializeToString,
+                response_deserializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.AuthChangeReply.FromString,
+                _registered_method=True)
+        self.RoleAdd = channel.unary_unary(
+                '/raftkv.rpc.v1.Auth/RoleAdd',
+                request_serializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.RoleAddRequest.SerializeToString,
+                response_deserializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.AuthChangeReply.FromString,
+                _registered_method=True)
+        self.RoleGet = channel.unary_unary(
+                '/raftkv.rpc.v1.Auth/RoleGet',
+                request_serializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.RoleGetRequest.SerializeToString,
+                response_deserializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.RoleGetReply.FromString,
+                _registered_method=True)
+        self.RoleList = channel.unary_unary(
+                '/raftkv.rpc.v1.Auth/RoleList',
+                request_serializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.RoleListRequest.SerializeToString,
+                response_deserializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.RoleListReply.FromString,
+                _registered_method=True)
+        self.RoleDelete = channel.unary_unary(
+                '/raftkv.rpc.v1.Auth/RoleDelete',
+                request_serializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.RoleDeleteRequest.SerializeToString,
+                response_deserializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.AuthChangeReply.FromString,
+                _registered_method=True)
+        self.RoleGrant = channel.unary_unary(
+                '/raftkv.rpc.v1.Auth/RoleGrant',
+                request_serializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.RoleGrantRequest.SerializeToString,
+                response_deserializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.AuthChangeReply.FromString,
+                _registered_method=True)
+        self.RoleRevoke = channel.unary_unary(
+                '/raftkv.rpc.v1.Auth/RoleRevoke',
+                request_serializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.RoleRevokeRequest.SerializeToString,
+                response_deserializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.AuthChangeReply.FromString,
+                _registered_method=True)
+        self.TokenCreate = channel.unary_unary(
+                '/raftkv.rpc.v1.Auth/TokenCreate',
+                request_serializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.TokenCreateRequest.SerializeToString,
+                response_deserializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.TokenCreateReply.FromString,
+                _registered_method=True)
+        self.TokenList = channel.unary_unary(
+                '/raftkv.rpc.v1.Auth/TokenList',
+                request_serializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.TokenListRequest.SerializeToString,
+                response_deserializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.TokenListReply.FromString,
+                _registered_method=True)
+        self.TokenRevoke = channel.unary_unary(
+                '/raftkv.rpc.v1.Auth/TokenRevoke',
+                request_serializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.TokenRevokeRequest.SerializeToString,
+                response_deserializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.AuthChangeReply.FromString,
+                _registered_method=True)
+
+
+class AuthServicer:
+    """---- users, roles and tokens -------------------------------------------------
+
+    """
+
+    def Authenticate(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Enable(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Disable(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Status(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UserAdd(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UserGet(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UserList(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UserDelete(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UserSetPassword(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UserGrantRole(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UserRevokeRole(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RoleAdd(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RoleGet(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RoleList(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RoleDelete(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RoleGrant(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RoleRevoke(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TokenCreate(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TokenList(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TokenRevoke(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_AuthServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'Authenticate': grpc.unary_unary_rpc_method_handler(
+                    servicer.Authenticate,
+                    request_deserializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.AuthenticateRequest.FromString,
+                    response_serializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.AuthenticateReply.SerializeToString,
+            ),
+            'Enable': grpc.unary_unary_rpc_method_handler(
+                    servicer.Enable,
+                    request_deserializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.AuthEnableRequest.FromString,
+                    response_serializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.AuthChangeReply.SerializeToString,
+            ),
+            'Disable': grpc.unary_unary_rpc_method_handler(
+                    servicer.Disable,
+                    request_deserializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.AuthDisableRequest.FromString,
+                    response_serializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.AuthChangeReply.SerializeToString,
+            ),
+            'Status': grpc.unary_unary_rpc_method_handler(
+                    servicer.Status,
+                    request_deserializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.AuthStatusRequest.FromString,
+                    response_serializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.AuthStatusReply.SerializeToString,
+            ),
+            'UserAdd': grpc.unary_unary_rpc_method_handler(
+                    servicer.UserAdd,
+                    request_deserializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.UserAddRequest.FromString,
+                    response_serializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.AuthChangeReply.SerializeToString,
+            ),
+            'UserGet': grpc.unary_unary_rpc_method_handler(
+                    servicer.UserGet,
+                    request_deserializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.UserGetRequest.FromString,
+                    response_serializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.UserGetReply.SerializeToString,
+            ),
+            'UserList': grpc.unary_unary_rpc_method_handler(
+                    servicer.UserList,
+                    request_deserializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.UserListRequest.FromString,
+                    response_serializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.UserListReply.SerializeToString,
+            ),
+            'UserDelete': grpc.unary_unary_rpc_method_handler(
+                    servicer.UserDelete,
+                    request_deserializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.UserDeleteRequest.FromString,
+                    response_serializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.AuthChangeReply.SerializeToString,
+            ),
+            'UserSetPassword': grpc.unary_unary_rpc_method_handler(
+                    servicer.UserSetPassword,
+                    request_deserializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.UserSetPasswordRequest.FromString,
+                    response_serializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.AuthChangeReply.SerializeToString,
+            ),
+            'UserGrantRole': grpc.unary_unary_rpc_method_handler(
+                    servicer.UserGrantRole,
+                    request_deserializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.UserGrantRoleRequest.FromString,
+                    response_serializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.AuthChangeReply.SerializeToString,
+            ),
+            'UserRevokeRole': grpc.unary_unary_rpc_method_handler(
+                    servicer.UserRevokeRole,
+                    request_deserializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.UserRevokeRoleRequest.FromString,
+                    response_serializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.AuthChangeReply.SerializeToString,
+            ),
+            'RoleAdd': grpc.unary_unary_rpc_method_handler(
+                    servicer.RoleAdd,
+                    request_deserializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.RoleAddRequest.FromString,
+                    response_serializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.AuthChangeReply.SerializeToString,
+            ),
+            'RoleGet': grpc.unary_unary_rpc_method_handler(
+                    servicer.RoleGet,
+                    request_deserializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.RoleGetRequest.FromString,
+                    response_serializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.RoleGetReply.SerializeToString,
+            ),
+            'RoleList': grpc.unary_unary_rpc_method_handler(
+                    servicer.RoleList,
+                    request_deserializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.RoleListRequest.FromString,
+                    response_serializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.RoleListReply.SerializeToString,
+            ),
+            'RoleDelete': grpc.unary_unary_rpc_method_handler(
+                    servicer.RoleDelete,
+                    request_deserializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.RoleDeleteRequest.FromString,
+                    response_serializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.AuthChangeReply.SerializeToString,
+            ),
+            'RoleGrant': grpc.unary_unary_rpc_method_handler(
+                    servicer.RoleGrant,
+                    request_deserializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.RoleGrantRequest.FromString,
+                    response_serializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.AuthChangeReply.SerializeToString,
+            ),
+            'RoleRevoke': grpc.unary_unary_rpc_method_handler(
+                    servicer.RoleRevoke,
+                    request_deserializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.RoleRevokeRequest.FromString,
+                    response_serializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.AuthChangeReply.SerializeToString,
+            ),
+            'TokenCreate': grpc.unary_unary_rpc_method_handler(
+                    servicer.TokenCreate,
+                    request_deserializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.TokenCreateRequest.FromString,
+                    response_serializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.TokenCreateReply.SerializeToString,
+            ),
+            'TokenList': grpc.unary_unary_rpc_method_handler(
+                    servicer.TokenList,
+                    request_deserializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.TokenListRequest.FromString,
+                    response_serializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.TokenListReply.SerializeToString,
+            ),
+            'TokenRevoke': grpc.unary_unary_rpc_method_handler(
+                    servicer.TokenRevoke,
+                    request_deserializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.TokenRevokeRequest.FromString,
+                    response_serializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.AuthChangeReply.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'raftkv.rpc.v1.Auth', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('raftkv.rpc.v1.Auth', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class Auth:
+    """---- users, roles and tokens -------------------------------------------------
+
+    """
+
+    @staticmethod
+    def Authenticate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftkv.rpc.v1.Auth/Authenticate',
+            raftkv_dot_rpc_dot_v1_dot_api__pb2.AuthenticateRequest.SerializeToString,
+            raftkv_dot_rpc_dot_v1_dot_api__pb2.AuthenticateReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Enable(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftkv.rpc.v1.Auth/Enable',
+            raftkv_dot_rpc_dot_v1_dot_api__pb2.AuthEnableRequest.SerializeToString,
+            raftkv_dot_rpc_dot_v1_dot_api__pb2.AuthChangeReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Disable(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftkv.rpc.v1.Auth/Disable',
+            raftkv_dot_rpc_dot_v1_dot_api__pb2.AuthDisableRequest.SerializeToString,
+            raftkv_dot_rpc_dot_v1_dot_api__pb2.AuthChangeReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Status(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftkv.rpc.v1.Auth/Status',
+            raftkv_dot_rpc_dot_v1_dot_api__pb2.AuthStatusRequest.SerializeToString,
+            raftkv_dot_rpc_dot_v1_dot_api__pb2.AuthStatusReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UserAdd(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftkv.rpc.v1.Auth/UserAdd',
+            raftkv_dot_rpc_dot_v1_dot_api__pb2.UserAddRequest.SerializeToString,
+            raftkv_dot_rpc_dot_v1_dot_api__pb2.AuthChangeReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UserGet(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftkv.rpc.v1.Auth/UserGet',
+            raftkv_dot_rpc_dot_v1_dot_api__pb2.UserGetRequest.SerializeToString,
+            raftkv_dot_rpc_dot_v1_dot_api__pb2.UserGetReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UserList(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftkv.rpc.v1.Auth/UserList',
+            raftkv_dot_rpc_dot_v1_dot_api__pb2.UserListRequest.SerializeToString,
+            raftkv_dot_rpc_dot_v1_dot_api__pb2.UserListReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UserDelete(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftkv.rpc.v1.Auth/UserDelete',
+            raftkv_dot_rpc_dot_v1_dot_api__pb2.UserDeleteRequest.SerializeToString,
+            raftkv_dot_rpc_dot_v1_dot_api__pb2.AuthChangeReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UserSetPassword(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftkv.rpc.v1.Auth/UserSetPassword',
+            raftkv_dot_rpc_dot_v1_dot_api__pb2.UserSetPasswordRequest.SerializeToString,
+            raftkv_dot_rpc_dot_v1_dot_api__pb2.AuthChangeReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UserGrantRole(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftkv.rpc.v1.Auth/UserGrantRole',
+            raftkv_dot_rpc_dot_v1_dot_api__pb2.UserGrantRoleRequest.SerializeToString,
+            raftkv_dot_rpc_dot_v1_dot_api__pb2.AuthChangeReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UserRevokeRole(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftkv.rpc.v1.Auth/UserRevokeRole',
+            raftkv_dot_rpc_dot_v1_dot_api__pb2.UserRevokeRoleRequest.SerializeToString,
+            raftkv_dot_rpc_dot_v1_dot_api__pb2.AuthChangeReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RoleAdd(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftkv.rpc.v1.Auth/RoleAdd',
+            raftkv_dot_rpc_dot_v1_dot_api__pb2.RoleAddRequest.SerializeToString,
+            raftkv_dot_rpc_dot_v1_dot_api__pb2.AuthChangeReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RoleGet(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftkv.rpc.v1.Auth/RoleGet',
+            raftkv_dot_rpc_dot_v1_dot_api__pb2.RoleGetRequest.SerializeToString,
+            raftkv_dot_rpc_dot_v1_dot_api__pb2.RoleGetReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RoleList(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftkv.rpc.v1.Auth/RoleList',
+            raftkv_dot_rpc_dot_v1_dot_api__pb2.RoleListRequest.SerializeToString,
+            raftkv_dot_rpc_dot_v1_dot_api__pb2.RoleListReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RoleDelete(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftkv.rpc.v1.Auth/RoleDelete',
+            raftkv_dot_rpc_dot_v1_dot_api__pb2.RoleDeleteRequest.SerializeToString,
+            raftkv_dot_rpc_dot_v1_dot_api__pb2.AuthChangeReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RoleGrant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftkv.rpc.v1.Auth/RoleGrant',
+            raftkv_dot_rpc_dot_v1_dot_api__pb2.RoleGrantRequest.SerializeToString,
+            raftkv_dot_rpc_dot_v1_dot_api__pb2.AuthChangeReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RoleRevoke(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftkv.rpc.v1.Auth/RoleRevoke',
+            raftkv_dot_rpc_dot_v1_dot_api__pb2.RoleRevokeRequest.SerializeToString,
+            raftkv_dot_rpc_dot_v1_dot_api__pb2.AuthChangeReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TokenCreate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftkv.rpc.v1.Auth/TokenCreate',
+            raftkv_dot_rpc_dot_v1_dot_api__pb2.TokenCreateRequest.SerializeToString,
+            raftkv_dot_rpc_dot_v1_dot_api__pb2.TokenCreateReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TokenList(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftkv.rpc.v1.Auth/TokenList',
+            raftkv_dot_rpc_dot_v1_dot_api__pb2.TokenListRequest.SerializeToString,
+            raftkv_dot_rpc_dot_v1_dot_api__pb2.TokenListReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TokenRevoke(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftkv.rpc.v1.Auth/TokenRevoke',
+            raftkv_dot_rpc_dot_v1_dot_api__pb2.TokenRevokeRequest.SerializeToString,
+            raftkv_dot_rpc_dot_v1_dot_api__pb2.AuthChangeReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)

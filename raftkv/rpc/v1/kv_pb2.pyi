@@ -1,3 +1,4 @@
+from raftkv.rpc.v1 import auth_pb2 as _auth_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -236,7 +237,7 @@ class Fence(_message.Message):
     def __init__(self, name: _Optional[bytes] = ..., token: _Optional[int] = ...) -> None: ...
 
 class Command(_message.Message):
-    __slots__ = ("put", "delete_range", "transaction", "compare_and_swap", "compact", "lease_grant", "lease_renew", "lease_revoke", "lease_keep_alive", "acquire", "fences", "idempotency_key", "idempotency_ttl_ms")
+    __slots__ = ("put", "delete_range", "transaction", "compare_and_swap", "compact", "lease_grant", "lease_renew", "lease_revoke", "lease_keep_alive", "acquire", "auth", "fences", "idempotency_key", "idempotency_ttl_ms")
     PUT_FIELD_NUMBER: _ClassVar[int]
     DELETE_RANGE_FIELD_NUMBER: _ClassVar[int]
     TRANSACTION_FIELD_NUMBER: _ClassVar[int]
@@ -247,6 +248,7 @@ class Command(_message.Message):
     LEASE_REVOKE_FIELD_NUMBER: _ClassVar[int]
     LEASE_KEEP_ALIVE_FIELD_NUMBER: _ClassVar[int]
     ACQUIRE_FIELD_NUMBER: _ClassVar[int]
+    AUTH_FIELD_NUMBER: _ClassVar[int]
     FENCES_FIELD_NUMBER: _ClassVar[int]
     IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
     IDEMPOTENCY_TTL_MS_FIELD_NUMBER: _ClassVar[int]
@@ -260,10 +262,11 @@ class Command(_message.Message):
     lease_revoke: LeaseRevoke
     lease_keep_alive: LeaseKeepAlive
     acquire: Acquire
+    auth: _auth_pb2.AuthCommand
     fences: _containers.RepeatedCompositeFieldContainer[Fence]
     idempotency_key: bytes
     idempotency_ttl_ms: int
-    def __init__(self, put: _Optional[_Union[Put, _Mapping]] = ..., delete_range: _Optional[_Union[DeleteRange, _Mapping]] = ..., transaction: _Optional[_Union[Transaction, _Mapping]] = ..., compare_and_swap: _Optional[_Union[CompareAndSwap, _Mapping]] = ..., compact: _Optional[_Union[Compact, _Mapping]] = ..., lease_grant: _Optional[_Union[LeaseGrant, _Mapping]] = ..., lease_renew: _Optional[_Union[LeaseRenew, _Mapping]] = ..., lease_revoke: _Optional[_Union[LeaseRevoke, _Mapping]] = ..., lease_keep_alive: _Optional[_Union[LeaseKeepAlive, _Mapping]] = ..., acquire: _Optional[_Union[Acquire, _Mapping]] = ..., fences: _Optional[_Iterable[_Union[Fence, _Mapping]]] = ..., idempotency_key: _Optional[bytes] = ..., idempotency_ttl_ms: _Optional[int] = ...) -> None: ...
+    def __init__(self, put: _Optional[_Union[Put, _Mapping]] = ..., delete_range: _Optional[_Union[DeleteRange, _Mapping]] = ..., transaction: _Optional[_Union[Transaction, _Mapping]] = ..., compare_and_swap: _Optional[_Union[CompareAndSwap, _Mapping]] = ..., compact: _Optional[_Union[Compact, _Mapping]] = ..., lease_grant: _Optional[_Union[LeaseGrant, _Mapping]] = ..., lease_renew: _Optional[_Union[LeaseRenew, _Mapping]] = ..., lease_revoke: _Optional[_Union[LeaseRevoke, _Mapping]] = ..., lease_keep_alive: _Optional[_Union[LeaseKeepAlive, _Mapping]] = ..., acquire: _Optional[_Union[Acquire, _Mapping]] = ..., auth: _Optional[_Union[_auth_pb2.AuthCommand, _Mapping]] = ..., fences: _Optional[_Iterable[_Union[Fence, _Mapping]]] = ..., idempotency_key: _Optional[bytes] = ..., idempotency_ttl_ms: _Optional[int] = ...) -> None: ...
 
 class CommandBatch(_message.Message):
     __slots__ = ("session", "sequence", "acknowledged", "commands")
@@ -373,7 +376,7 @@ class AcquireResult(_message.Message):
     def __init__(self, key: _Optional[bytes] = ..., token: _Optional[int] = ..., held: _Optional[bool] = ..., lease: _Optional[int] = ..., ttl_ms: _Optional[int] = ..., holder: _Optional[_Union[KeyValue, _Mapping]] = ...) -> None: ...
 
 class Result(_message.Message):
-    __slots__ = ("revision", "put", "delete_range", "range", "transaction", "compare_and_swap", "lease", "failure", "lease_keep_alive", "acquire")
+    __slots__ = ("revision", "put", "delete_range", "range", "transaction", "compare_and_swap", "lease", "failure", "lease_keep_alive", "acquire", "auth")
     REVISION_FIELD_NUMBER: _ClassVar[int]
     PUT_FIELD_NUMBER: _ClassVar[int]
     DELETE_RANGE_FIELD_NUMBER: _ClassVar[int]
@@ -384,6 +387,7 @@ class Result(_message.Message):
     FAILURE_FIELD_NUMBER: _ClassVar[int]
     LEASE_KEEP_ALIVE_FIELD_NUMBER: _ClassVar[int]
     ACQUIRE_FIELD_NUMBER: _ClassVar[int]
+    AUTH_FIELD_NUMBER: _ClassVar[int]
     revision: int
     put: PutResult
     delete_range: DeleteRangeResult
@@ -394,7 +398,8 @@ class Result(_message.Message):
     failure: Failure
     lease_keep_alive: LeaseKeepAliveResult
     acquire: AcquireResult
-    def __init__(self, revision: _Optional[int] = ..., put: _Optional[_Union[PutResult, _Mapping]] = ..., delete_range: _Optional[_Union[DeleteRangeResult, _Mapping]] = ..., range: _Optional[_Union[RangeResult, _Mapping]] = ..., transaction: _Optional[_Union[TransactionResult, _Mapping]] = ..., compare_and_swap: _Optional[_Union[CompareAndSwapResult, _Mapping]] = ..., lease: _Optional[_Union[LeaseResult, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., lease_keep_alive: _Optional[_Union[LeaseKeepAliveResult, _Mapping]] = ..., acquire: _Optional[_Union[AcquireResult, _Mapping]] = ...) -> None: ...
+    auth: _auth_pb2.AuthResult
+    def __init__(self, revision: _Optional[int] = ..., put: _Optional[_Union[PutResult, _Mapping]] = ..., delete_range: _Optional[_Union[DeleteRangeResult, _Mapping]] = ..., range: _Optional[_Union[RangeResult, _Mapping]] = ..., transaction: _Optional[_Union[TransactionResult, _Mapping]] = ..., compare_and_swap: _Optional[_Union[CompareAndSwapResult, _Mapping]] = ..., lease: _Optional[_Union[LeaseResult, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., lease_keep_alive: _Optional[_Union[LeaseKeepAliveResult, _Mapping]] = ..., acquire: _Optional[_Union[AcquireResult, _Mapping]] = ..., auth: _Optional[_Union[_auth_pb2.AuthResult, _Mapping]] = ...) -> None: ...
 
 class BatchResult(_message.Message):
     __slots__ = ("results", "failure")

@@ -24,23 +24,23 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17raftkv/rpc/v1/log.proto\x12\rraftkv.rpc.v1\"]\n\x05\x45ntry\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\r\n\x05index\x18\x02 \x01(\x04\x12&\n\x04kind\x18\x03 \x01(\x0e\x32\x18.raftkv.rpc.v1.EntryKind\x12\x0f\n\x07payload\x18\x04 \x01(\x0c\"O\n\x0cStampedBatch\x12\x0f\n\x07time_ms\x18\x01 \x01(\x03\x12.\n\x0bsubmissions\x18\x02 \x03(\x0b\x32\x19.raftkv.rpc.v1.Submission\"N\n\nSubmission\x12\x0e\n\x06origin\x18\x01 \x01(\x06\x12\x0e\n\x06number\x18\x02 \x01(\x04\x12\x10\n\x08\x63ommands\x18\x03 \x01(\x0c\x12\x0e\n\x06\x63lient\x18\x04 \x01(\x04\"_\n\rMemberAddress\x12\x0f\n\x07node_id\x18\x01 \x01(\x04\x12\x14\n\x0cpeer_address\x18\x02 \x01(\t\x12\x16\n\x0e\x63lient_address\x18\x03 \x01(\t\x12\x0f\n\x07\x64isk_id\x18\x04 \x01(\x06\"\x89\x01\n\nMembership\x12\x0e\n\x06voters\x18\x01 \x03(\x04\x12\x17\n\x0fvoters_outgoing\x18\x02 \x03(\x04\x12\x10\n\x08learners\x18\x03 \x03(\x04\x12/\n\taddresses\x18\x04 \x03(\x0b\x32\x1c.raftkv.rpc.v1.MemberAddress\x12\x0f\n\x07removed\x18\x05 \x03(\x04*l\n\tEntryKind\x12\x13\n\x0f\x45NTRY_KIND_NOOP\x10\x00\x12\x17\n\x13\x45NTRY_KIND_COMMANDS\x10\x01\x12\x19\n\x15\x45NTRY_KIND_MEMBERSHIP\x10\x02\x12\x16\n\x12\x45NTRY_KIND_VERSION\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17raftkv/rpc/v1/log.proto\x12\rraftkv.rpc.v1\"]\n\x05\x45ntry\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\r\n\x05index\x18\x02 \x01(\x04\x12&\n\x04kind\x18\x03 \x01(\x0e\x32\x18.raftkv.rpc.v1.EntryKind\x12\x0f\n\x07payload\x18\x04 \x01(\x0c\"O\n\x0cStampedBatch\x12\x0f\n\x07time_ms\x18\x01 \x01(\x03\x12.\n\x0bsubmissions\x18\x02 \x03(\x0b\x32\x19.raftkv.rpc.v1.Submission\"s\n\nSubmission\x12\x0e\n\x06origin\x18\x01 \x01(\x06\x12\x0e\n\x06number\x18\x02 \x01(\x04\x12\x10\n\x08\x63ommands\x18\x03 \x01(\x0c\x12\x0e\n\x06\x63lient\x18\x04 \x01(\x04\x12\x0c\n\x04user\x18\x05 \x01(\x03\x12\x15\n\rauth_revision\x18\x06 \x01(\x03\"_\n\rMemberAddress\x12\x0f\n\x07node_id\x18\x01 \x01(\x04\x12\x14\n\x0cpeer_address\x18\x02 \x01(\t\x12\x16\n\x0e\x63lient_address\x18\x03 \x01(\t\x12\x0f\n\x07\x64isk_id\x18\x04 \x01(\x06\"\x89\x01\n\nMembership\x12\x0e\n\x06voters\x18\x01 \x03(\x04\x12\x17\n\x0fvoters_outgoing\x18\x02 \x03(\x04\x12\x10\n\x08learners\x18\x03 \x03(\x04\x12/\n\taddresses\x18\x04 \x03(\x0b\x32\x1c.raftkv.rpc.v1.MemberAddress\x12\x0f\n\x07removed\x18\x05 \x03(\x04*l\n\tEntryKind\x12\x13\n\x0f\x45NTRY_KIND_NOOP\x10\x00\x12\x17\n\x13\x45NTRY_KIND_COMMANDS\x10\x01\x12\x19\n\x15\x45NTRY_KIND_MEMBERSHIP\x10\x02\x12\x16\n\x12\x45NTRY_KIND_VERSION\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'raftkv.rpc.v1.log_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ENTRYKIND']._serialized_start=535
-  _globals['_ENTRYKIND']._serialized_end=643
+  _globals['_ENTRYKIND']._serialized_start=572
+  _globals['_ENTRYKIND']._serialized_end=680
   _globals['_ENTRY']._serialized_start=42
   _globals['_ENTRY']._serialized_end=135
   _globals['_STAMPEDBATCH']._serialized_start=137
   _globals['_STAMPEDBATCH']._serialized_end=216
   _globals['_SUBMISSION']._serialized_start=218
-  _globals['_SUBMISSION']._serialized_end=296
-  _globals['_MEMBERADDRESS']._serialized_start=298
-  _globals['_MEMBERADDRESS']._serialized_end=393
-  _globals['_MEMBERSHIP']._serialized_start=396
-  _globals['_MEMBERSHIP']._serialized_end=533
+  _globals['_SUBMISSION']._serialized_end=333
+  _globals['_MEMBERADDRESS']._serialized_start=335
+  _globals['_MEMBERADDRESS']._serialized_end=430
+  _globals['_MEMBERSHIP']._serialized_start=433
+  _globals['_MEMBERSHIP']._serialized_end=570
 # @@protoc_insertion_point(module_scope)

@@ -39,16 +39,20 @@ class StampedBatch(_message.Message):
     def __init__(self, time_ms: _Optional[int] = ..., submissions: _Optional[_Iterable[_Union[Submission, _Mapping]]] = ...) -> None: ...
 
 class Submission(_message.Message):
-    __slots__ = ("origin", "number", "commands", "client")
+    __slots__ = ("origin", "number", "commands", "client", "user", "auth_revision")
     ORIGIN_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     COMMANDS_FIELD_NUMBER: _ClassVar[int]
     CLIENT_FIELD_NUMBER: _ClassVar[int]
+    USER_FIELD_NUMBER: _ClassVar[int]
+    AUTH_REVISION_FIELD_NUMBER: _ClassVar[int]
     origin: int
     number: int
     commands: bytes
     client: int
-    def __init__(self, origin: _Optional[int] = ..., number: _Optional[int] = ..., commands: _Optional[bytes] = ..., client: _Optional[int] = ...) -> None: ...
+    user: int
+    auth_revision: int
+    def __init__(self, origin: _Optional[int] = ..., number: _Optional[int] = ..., commands: _Optional[bytes] = ..., client: _Optional[int] = ..., user: _Optional[int] = ..., auth_revision: _Optional[int] = ...) -> None: ...
 
 class MemberAddress(_message.Message):
     __slots__ = ("node_id", "peer_address", "client_address", "disk_id")

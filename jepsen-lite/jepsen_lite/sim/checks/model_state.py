@@ -148,7 +148,7 @@ def _made(state: State, meta: Meta) -> tuple[dict[Any, Any], dict[Any, Any]]:
 
 def _leases(store: StateStore) -> dict[int, tuple[int, int]]:
     rows = store.scan(Family.LEASES, b"", None)
-    return {split_lease(key): unpack_lease(row) for key, row in rows}
+    return {split_lease(key): unpack_lease(row)[:2] for key, row in rows}
 
 
 def _granted(state: State) -> dict[int, tuple[int, int]]:

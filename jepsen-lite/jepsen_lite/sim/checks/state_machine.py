@@ -39,7 +39,7 @@ def check_leases(
     """
     now_ms = machine.time_ms
     leases = {
-        split_lease(key): unpack_lease(row)
+        split_lease(key): unpack_lease(row)[:2]
         for key, row in machine.view.scan(Family.LEASES, b"", None)
     }
     for lease, (ttl_ms, deadline_ms) in leases.items():

@@ -12,6 +12,7 @@ from jepsen_lite.sim.checks.violation import Violation
 from raftkv.kv.machine import Applied, StateMachine
 from raftkv.kv.pace import Steps
 from raftkv.node.node import Node
+from raftkv.peer.ports import NO_AUTHOR, Author
 from raftkv.raft.entry import Entry, Membership
 from raftkv.raft.raft import Raft
 
@@ -38,10 +39,16 @@ class CheckedNode(Node):
         self._watched: StateMachine | None = None
 
     def submit(
-        self, commands: bytes, deadline: float, *, client: int = 0, weight: int = 1
+        self,
+        commands: bytes,
+        deadline: float,
+        *,
+        client: int = 0,
+        weight: int = 1,
+        author: Author = NO_AUTHOR,
     ) -> asyncio.Future[bytes]:
         self._invariants.state_machines.submitted(commands)
-        return super().submit(commands, deadline, client=client, weight=weight)
+        return super().submit(commands, deadline, client=client, weight=weight, author=author)
 
     def read_barrier(self, deadline: float) -> asyncio.Future[None]:
         self._by_lease = not self._by_lease
