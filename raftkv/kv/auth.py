@@ -305,7 +305,7 @@ class AuthChange:
                         " a role may have; grant wider ranges, or use another role"
                     )
                 _set_permissions(role, (*others, permission))
-                if role.ByteSize() > ROLE_BYTES_MAX:
+                if len(auth_row_bytes(role)) > ROLE_BYTES_MAX:
                     raise Overloaded(
                         f"the permissions of role {role.name!r} are over {ROLE_BYTES_MAX} bytes;"
                         " use another role, or shorter keys"
