@@ -13,7 +13,7 @@ from raftkv.client.connection.throttle import BreakerState, CircuitBreaker
 from raftkv.client.settings import ClientSettings
 from raftkv.errors import ConfigurationError, ConnectionFailed, DeadlineExceeded, WrongCluster
 from tests.client.conftest import Connect
-from tests.client.scripted import ScriptedCluster, ScriptedNode
+from tests.client.scripted import ScriptedCluster, ScriptedLink, ScriptedNode
 
 
 def test_a_breaker_opens_after_failures_in_a_row_and_cools_down_to_one_probe() -> None:
@@ -151,6 +151,22 @@ async def test_advertised_members_are_used_when_the_given_endpoints_fail(
     members = await client.member_list()
     assert members[0].client_address == "a:1"
     assert client.endpoints == ("a:1", "b:2", "c:3")
+
+
+async def test_a_client_that_is_closed_has_closed_its_link_to_every_node(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[str] = []
+
+    async def close(link: ScriptedLink) -> None:
+        closed.append(link._node.address)
+
+    monkeypatch.setattr(ScriptedLink, "close", close)
+    client = await connect()
+    await client.put("k", "v")
+    assert not closed
+    await client.close()
+    assert sorted(closed) == ["a:1", "b:2", "c:3"]
 
 
 async def test_connecting_to_a_dead_cluster_fails_at_the_timeout(

@@ -112,6 +112,29 @@ async def test_objects_that_end_in_a_child_go_on_in_the_parent(client: Client) -
     await made.give_back()
 
 
+async def test_the_block_of_a_lease_that_ends_in_a_child_waits_for_no_answer_to_its_parent(
+    client: Client, cluster: LockCluster
+) -> None:
+    ended, kept = client.lease(60.0), client.lease(60.0)
+    await ended.__aenter__()
+    lease = await kept.__aenter__()
+    cluster.go_down()
+    revoked = asyncio.ensure_future(ended.__aexit__(None, None, None))
+    await asyncio.sleep(0.01)
+
+    def leave() -> str:
+        with pytest.raises(StopIteration):
+            kept.__aexit__(None, None, None).send(None)  # type: ignore[attr-defined]
+        return "left"
+
+    assert not revoked.done()
+    assert in_a_child(leave) == "left"
+    cluster.come_up()
+    await revoked
+    assert not lease.lost.is_set()
+    await kept.__aexit__(None, None, None)
+
+
 def test_grpc_is_loaded_without_its_fork_handlers_and_the_setting_is_not_inherited() -> None:
     code = (
         "import os; from raftkv.client.connection.grpc_fork import SETTING, handlers_are_on as on"

@@ -12,8 +12,8 @@ from raftkv import op, when
 from raftkv.client.client import Client
 from raftkv.client.model.results import transaction_result
 from raftkv.errors import InvalidRequest, TooLarge
-from raftkv.rpc.v1 import kv_pb2
-from tests.client.scripted import ScriptedCluster
+from raftkv.rpc.v1 import api_pb2, kv_pb2
+from tests.client.scripted import ScriptedCluster, ScriptedLink
 
 COMPARE = kv_pb2.Compare
 
@@ -75,6 +75,8 @@ async def test_a_transaction_is_checked_before_it_is_sent(client: Client) -> Non
         await client.txn(success=[op.put(f"k{i}", "v") for i in range(129)])
     with pytest.raises(InvalidRequest, match="key is empty"):
         await client.txn(failure=[op.transaction(success=[op.delete("")])])
+    with pytest.raises(TooLarge, match="value has 1048577 bytes"):
+        await client.txn(success=[op.put("k", bytes((1 << 20) + 1))])
 
 
 @pytest.mark.parametrize(
@@ -111,6 +113,35 @@ async def test_a_lease_is_granted_in_seconds(client: Client, cluster: ScriptedCl
     assert granted.ttl_s == 2.5
     with pytest.raises(InvalidRequest, match="ttl"):
         await client.lease_grant(0)
+
+
+async def test_the_store_picks_the_id_of_a_lease_unless_the_caller_does(
+    client: Client, cluster: ScriptedCluster
+) -> None:
+    first, second = await client.lease_grant(5.0), await client.lease_grant(5.0)
+    assert last_command(cluster).lease_grant.lease == 0
+    assert first.lease != second.lease
+    assert (await client.lease_grant(5.0, lease=77)).lease == 77
+
+
+async def test_the_keys_of_a_lease_are_asked_for_only_if_the_caller_wants_them(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[api_pb2.LeaseTimeToLiveRequest] = []
+    call = ScriptedLink.call
+
+    async def recorded(link: ScriptedLink, method: str, request: bytes, timeout_s: float) -> bytes:
+        if method.endswith("/TimeToLive"):
+            asked.append(api_pb2.LeaseTimeToLiveRequest.FromString(request))
+        return await call(link, method, request, timeout_s)
+
+    monkeypatch.setattr(ScriptedLink, "call", recorded)
+    await client.lease_time_to_live(7)
+    await client.lease_time_to_live(7, keys=True)
+    assert asked == [
+        api_pb2.LeaseTimeToLiveRequest(lease=7),
+        api_pb2.LeaseTimeToLiveRequest(lease=7, keys=True),
+    ]
 
 
 @pytest.mark.parametrize("timeout", [-1.0, float("nan"), float("-inf")])

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from raftkv.client.client import Client
+from raftkv.config import Settings
 from raftkv.errors import (
     DeadlineExceeded,
     InvalidRequest,
@@ -166,6 +167,29 @@ async def test_an_invalid_watch_is_refused_at_once(
 ) -> None:
     with pytest.raises(InvalidRequest):
         watcher.watch(**arguments)  # type: ignore[arg-type]
+
+
+async def test_a_watch_that_moves_to_a_node_without_room_continues_there_once_it_has_room(
+    watch_cluster: WatchCluster, watcher: Client
+) -> None:
+    first, second = watcher.watch("a"), watcher.watch("b")
+    await first.started()
+    await second.started()
+    lost = watch_cluster.serving()
+    lost.crash()
+    watch_cluster.settings = Settings(watches_max=1)
+    for node in watch_cluster.nodes.values():
+        if node is not lost:
+            node.restart()
+    watch_cluster.write(put(b"a"), put(b"b"))
+    await take(first, 1)
+    missed = asyncio.create_task(take(second, 1))
+    await asyncio.sleep(5)
+    assert not missed.done()
+    assert len(watch_cluster.opened) < 5, "the watches that run are not moved again"
+    await first.close()
+    assert [event.key for event in await missed] == [b"b"]
+    await second.close()
 
 
 async def test_a_watch_over_the_nodes_limit_is_refused() -> None:

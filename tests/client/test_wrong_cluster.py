@@ -157,6 +157,22 @@ async def test_nothing_is_sent_to_another_cluster_and_no_reply_of_it_is_used(
     assert clusters.other.seen == []
 
 
+async def test_the_revision_and_the_term_of_another_cluster_are_not_the_clients(
+    clusters: TwoClusters, client: Client
+) -> None:
+    """Else its session would read at a revision that its own store does not have."""
+    for number in range(50):
+        clusters.other.store.run(put={"key": b"%d" % number})
+    clusters.other.term = 9
+    clusters.rebuild("a:1")
+    await client.put("k", "v", timeout=LONG_S)
+    await client.get("k", level=ReadLevel.SESSION, timeout=LONG_S)
+    assert clusters.other.nodes["a:1"].connections, "it was tried, and has greeted"
+    asked = clusters.own.reads[-1].request.reads
+    assert asked.min_revision == clusters.own.store.revision < clusters.other.store.revision
+    assert client._pipeline.term == clusters.own.term
+
+
 async def test_an_endpoint_that_returns_to_the_cluster_is_used_again(
     clusters: TwoClusters, connect: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -12,6 +12,7 @@ from raftkv.kv import (
     commands,
     idempotency,
     leases,
+    limits,
     machine,
     mvcc,
     operations,
@@ -83,6 +84,44 @@ def compare_whole() -> pb.Compare:
     return pb.Compare(key=EVERYTHING, range_end=EVERYTHING, version=0, result=1)
 
 
+CONSTANTS = {
+    "LEASE_TTL_MS_MIN": 1_000,
+    "LEASE_TTL_MS_MAX": 9_000_000_000_000,
+    "IDEMPOTENCY_TTL_MS_DEFAULT": 3_600_000,
+    "IDEMPOTENCY_TTL_MS_MAX": 604_800_000,
+    "TRANSACTION_DEPTH_MAX": 32,
+    "RESULT_BYTES_MAX": 4_194_304,
+    "SESSION_RESULTS_MAX": 16_384,
+    "STAMP_JUMP_MS_MAX": 1_099_511_627_776,
+    "ROWS_MAX": 100_000,
+    "DELETED_KEYS_MAX": 10_000,
+    "LEASE_KEYS_MAX": 10_000,
+    "REPLACED_BYTES_MAX": 33_554_432,
+    "EARLY_BYTES_MAX": 2_097_152,
+    "ROW_BYTES": 512,
+    "LEASES_MAX": 400_000,
+    "SESSIONS_MAX": 100_000,
+    "SESSION_RESULT_BYTES_MAX": 67_108_864,
+    "SEQUENCE_MAX": 9_223_372_036_854_775_807,
+    "RESULTS_MAX": 500_000,
+    "RESULTS_BYTES_MAX": 536_870_912,
+    "IDEMPOTENCY_KEYS_MAX": 1_000_000,
+    "IDEMPOTENCY_BYTES_MAX": 536_870_912,
+    "UPKEEP_ROWS_PER_ENTRY": 2_000,
+    "COMPACTION_CHANGES_PER_ENTRY": 500,
+    "IDEMPOTENCY_REMOVALS_PER_ENTRY": 500,
+}
+NO_BOUNDS = {"KIB", "MIB", "SECOND_MS", "HOUR_MS", "UNBOUNDED"}
+
+
+def test_the_constants_of_apply_are_the_same_for_ever() -> None:
+    """Nodes of two releases apply the same entries, and their states must be equal. So a bound can
+    change only together with a new cluster version.
+    """
+    found = {name: value for name, value in vars(limits).items() if isinstance(value, int)}
+    assert {name: found[name] for name in found.keys() - NO_BOUNDS} == CONSTANTS
+
+
 # ---- rows ------------------------------------------------------------------------------
 
 
@@ -103,6 +142,16 @@ def test_a_range_scans_a_bounded_number_of_rows(db: Driver, options: dict[str, o
     fill(db, 11)
     failure = run(db.machine.read(whole(**options))).failure
     assert (failure.reason, failure.facts["keys_max"]) == ("TOO_MANY_KEYS", "10")
+
+
+@pytest.mark.usefixtures("few")
+@pytest.mark.parametrize(("count", "value_bytes"), [(10, 0), (1, 9 * budget.BYTES_PER_ROW)])
+def test_a_page_looks_at_as_many_rows_as_another_read(
+    db: Driver, count: int, value_bytes: int
+) -> None:
+    fill(db, count, bytes(value_bytes))
+    page = run(db.machine.read(whole(page=True))).range
+    assert (len(page.kvs), page.more) == (count, False)
 
 
 @pytest.mark.usefixtures("few")
@@ -480,7 +529,31 @@ def test_idempotency_keys_are_bounded_until_they_expire(
     assert named(b"4").failure.reason == "OVERLOADED"
 
 
+def test_the_results_of_idempotency_keys_are_bounded_to_the_byte(
+    db: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def named(name: bytes) -> pb.Result:
+        command = put(b"k")
+        command.idempotency_key, command.idempotency_ttl_ms = name, 1_000
+        return db.do(command)
+
+    monkeypatch.setattr(idempotency, "IDEMPOTENCY_BYTES_MAX", sessions.RESULT_BYTES + 1)
+    named(b"1")
+    assert not named(b"2").HasField("failure"), "one byte was left"
+    assert named(b"3").failure.reason == "OVERLOADED"
+    db.time_ms = 1_000
+    db.run_upkeep()
+    assert not any(db.store.get(Family.META, idempotency.COUNTED_KEY) or b"x"), "nothing is left"
+
+
 # ---- steps -----------------------------------------------------------------------------
+
+
+def test_a_reply_of_large_values_is_built_in_bounded_steps(db: Driver) -> None:
+    fill(db, 20, b"x" * 24_000)  # six rows each
+    db.restart(step_units=12)
+    pauses = sum(1 for _ in db.machine.read(whole()))
+    assert pauses >= 20 * 6 / 12
 
 
 def test_a_read_during_a_run_sees_the_state_before_it(

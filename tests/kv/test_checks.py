@@ -68,6 +68,8 @@ REFUSED: list[tuple[pb.Command, type[InvalidRequest], str]] = [
     (swap(absent=True), InvalidRequest, "compare_and_swap.key is empty"),
     (swap(key=b"k", absent=True, new_value=bytes(2 << 20)), TooLarge, "split"),
     (grant(LEASE_TTL_MS_MAX + 1), InvalidRequest, "renew"),
+    (pb.Command(acquire=pb.Acquire(name=b"", lease=1)), InvalidRequest, "acquire.name is empty"),
+    (pb.Command(put=pb.Put(key=b"k"), fences=[pb.Fence(token=1)]), InvalidRequest, "fence.name is"),
     (txn(success=[put(b"")]), InvalidRequest, "put.key is empty"),
     (txn(failure=[put(b"")]), InvalidRequest, "put.key is empty"),
     (txn(success=[pb.Range()]), InvalidRequest, "range.key is empty"),

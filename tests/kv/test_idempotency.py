@@ -7,7 +7,6 @@ import pytest
 from raftkv.kv import budget
 from raftkv.kv.limits import (
     IDEMPOTENCY_REMOVALS_PER_ENTRY,
-    IDEMPOTENCY_TTL_MS_DEFAULT,
     RESULT_BYTES_MAX,
 )
 from raftkv.kv.store import Family
@@ -15,6 +14,9 @@ from raftkv.rpc.v1 import kv_pb2 as pb
 from raftkv.versions import BOUNDED
 
 from .harness import Driver, batch, delete, put, rows
+
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
 
 
 def named(key: bytes, command: pb.Command, ttl_ms: int = 0) -> pb.Command:
@@ -79,7 +81,10 @@ def test_another_ttl_is_not_another_command_and_does_not_lengthen_the_first(db: 
     assert db.get(b"k").version == 2
 
 
-@pytest.mark.parametrize(("ttl_ms", "lives_ms"), [(0, IDEMPOTENCY_TTL_MS_DEFAULT), (500, 500)])
+@pytest.mark.parametrize(
+    ("ttl_ms", "lives_ms"),
+    [(0, HOUR_MS), (500, 500), (7 * DAY_MS, 7 * DAY_MS), (7 * DAY_MS + 1, 7 * DAY_MS)],
+)
 def test_the_key_is_forgotten_at_its_deadline(db: Driver, ttl_ms: int, lives_ms: int) -> None:
     command = named(b"i", put(b"k"), ttl_ms)
     db.do(command)

@@ -181,6 +181,13 @@ def test_a_stamp_that_goes_back_changes_nothing(db: Driver) -> None:
     assert db.machine.next_deadline_ms() == 15_000
 
 
+def test_a_stamp_in_the_far_future_advances_cluster_time_by_34_years_at_most(db: Driver) -> None:
+    lease = db.grant(LEASE_TTL_MS_MAX)
+    db.pass_time(1 << 62)
+    assert db.machine.time_ms == 1 << 40
+    assert db.machine.lease_time_to_live(lease) is not None
+
+
 def test_a_restart_forgets_no_lease(db: Driver) -> None:
     lease, other = db.grant(5_000), db.grant(9_000)
     db.do(put(b"k", lease=lease))

@@ -78,6 +78,16 @@ def test_rows_that_are_deleted_as_a_range_are_written_without_deletions_of_their
     assert overlay.removed == {Family.CURRENT: [(b"a", b"c\0")]}
 
 
+def test_a_range_that_a_transaction_deletes_is_written_without_deletions_of_its_own() -> None:
+    overlay = Overlay(MemoryStateStore())
+    transaction = Overlay(overlay)
+    transaction.changes[Family.CURRENT].update({b"a": None, b"b": None, b"c": None})
+    transaction.removes(Family.CURRENT, [b"a", b"b", b"c"])
+    overlay.absorb(transaction)
+    assert overlay.for_store()[Family.CURRENT] == {}
+    assert overlay.removed == {Family.CURRENT: [(b"a", b"c\0")]}
+
+
 @given(BYTES, BYTES, BYTES)
 def test_escaping_keeps_the_order_of_keys_before_any_suffix(
     first: bytes, second: bytes, tail: bytes

@@ -12,10 +12,11 @@ from raftkv.storage.memory import MemoryStateStorage
 from tests.node.wire import cluster_of, soon, until
 
 LOG_BYTES = 4_000
+SYNC_S = 0.01
 
 
-def put(number: int) -> bytes:
-    command = kv_pb2.Command(put=kv_pb2.Put(key=b"%d" % number, value=b"x" * 400))
+def put(number: int, value_bytes: int = 400) -> bytes:
+    command = kv_pb2.Command(put=kv_pb2.Put(key=b"%d" % number, value=bytes(value_bytes)))
     return kv_pb2.CommandBatch(commands=[command]).SerializeToString()
 
 
@@ -57,3 +58,26 @@ async def test_one_compaction_is_under_way_and_the_log_stays_until_the_state_is_
         may_end.set()
         await until(lambda: leader.core.log.bytes <= LOG_BYTES)
         assert most == 1
+
+
+async def test_a_log_that_stays_too_long_is_not_compacted_again_until_it_grows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compactions, sync = 0, MemoryStateStorage.sync
+
+    async def counted(storage: MemoryStateStorage) -> None:
+        nonlocal compactions
+        compactions += storage is state
+        await asyncio.sleep(SYNC_S)
+        await sync(storage)
+
+    async with cluster_of(tmp_path, 1, leader_lease=False, log_bytes=LOG_BYTES) as (wire, leader):
+        state = wire.states[leader.node_id]
+        monkeypatch.setattr(MemoryStateStorage, "sync", counted)
+        await leader.submit(put(0, 2 * LOG_BYTES), soon())
+        await asyncio.sleep(100 * SYNC_S)
+        assert leader.core.log.bytes > LOG_BYTES, "the last entry alone is too long"
+        assert 0 < compactions < 5
+        for number in range(6):
+            await leader.submit(put(number), soon())
+        await until(lambda: leader.core.log.bytes <= LOG_BYTES)

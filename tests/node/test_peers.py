@@ -397,6 +397,8 @@ async def test_what_a_follower_forwards_is_checked_and_its_caller_gets_the_error
         await good
         assert leader.machine.revision == 2
         await follower.submit(put(b"after"), soon())
+        with pytest.raises(error, match=says):
+            await follower.submit(commands, soon())
 
 
 async def test_a_sender_over_its_bound_is_refused_and_its_caller_may_try_again(

@@ -81,6 +81,30 @@ def test_whatever_is_let_through_leaves_a_majority_of_each_configuration() -> No
         assert let_through == all(2 * len(group & alive) > len(group) for group in (old, new))
 
 
+@pytest.mark.parametrize(
+    "membership",
+    [
+        members([]),
+        members([1]),
+        members([1, 2], [4]),
+        members([1, 2, 3]),
+        Membership(frozenset({1, 2, 3}), voters_outgoing=frozenset({3, 4})),
+    ],
+)
+def test_the_highest_number_that_majorities_have_reached_is_agreed(membership: Membership) -> None:
+    """0 if there is none: in an empty configuration nothing is committed."""
+    for numbers in itertools.product(range(3), repeat=4):
+        number_of = dict(zip((1, 2, 3, 4), numbers, strict=True))
+        reached = [
+            number
+            for number in (1, 2)
+            if quorum.has_majorities(
+                membership, {node for node, own in number_of.items() if own >= number}
+            )
+        ]
+        assert quorum.agreed(membership, number_of.__getitem__) == max(reached, default=0)
+
+
 def test_a_majority_is_needed_in_both_configurations() -> None:
     joint = Membership(frozenset({1, 2, 4}), voters_outgoing=frozenset({1, 2, 3}))
     assert quorum.has_majorities(joint, {1, 2})
