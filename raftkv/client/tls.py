@@ -73,19 +73,20 @@ class TlsContents:
     key: bytes | None = field(repr=False)
 
 
-def read_files(tls: Tls) -> TlsContents:
-    """Read and check the files.
+def read_files(tls: Tls, before: TlsContents | None = None) -> TlsContents:
+    """Read the files, and check them if they are not as `before`, which is then returned.
 
     Raises `ConfigurationError` that names the file which is missing, is no PEM, or has a key that
     does not belong to the certificate.
     """
     contents = _contents(tls)
-    # The checks read the files anew. A file that changes meanwhile is read and checked once more.
-    while True:
+    # The check reads the files anew. If one has changed meanwhile, all are checked once more.
+    while contents != before:
         _check(tls, contents)
         if contents == (again := _contents(tls)):
             return contents
         contents = again
+    return before
 
 
 def _contents(tls: Tls) -> TlsContents:
@@ -99,10 +100,11 @@ def _contents(tls: Tls) -> TlsContents:
 def _read(file: str | os.PathLike[str], setting: str) -> bytes:
     try:
         return Path(file).read_bytes()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # a ValueError: the path has a zero byte
+        why = error.strerror if isinstance(error, OSError) else error
         raise ConfigurationError(
-            f"{setting} {os.fspath(file)!r} can't be read: {error.strerror}; name a file that is"
-            " there and that this process may read",
+            f"{setting} {os.fspath(file)!r} can't be read: {why}; name a file that is there and"
+            " that this process may read",
             setting=setting,
         ) from None
 
@@ -186,14 +188,14 @@ class ChannelCredentials:
         renewed, it may be there before its key.
         """
         try:
-            contents = read_files(self._tls)
+            contents = read_files(self._tls, self._contents)
         except ConfigurationError as error:
             if error.message != self._problem:
                 self._problem = error.message
                 log("tls_files_not_used", reason=error.message, in_use="the files as before")
             return self._credentials
         self._problem = ""
-        if contents != self._contents:
+        if contents is not self._contents:
             self._contents = contents
             self._credentials = _credentials(contents)
         return self._credentials
