@@ -135,7 +135,7 @@ async def test_a_holder_that_was_paused_too_long_is_fenced_and_learns_of_its_los
             holder.end()
 
 
-@pytest.mark.parametrize("leader_dies", [False, True])
+@pytest.mark.parametrize("leader_dies", [pytest.param(False, marks=pytest.mark.slow), True])
 async def test_a_dead_holders_lock_is_free_after_its_ttl_and_not_before(
     tmp_path: Path, leader_dies: bool
 ) -> None:
