@@ -170,8 +170,8 @@ if not TYPE_CHECKING:  # a type checker would take `__getattr__` for any attribu
             return __dir__()
         if name.startswith("__") or name not in _public_names():
             raise AttributeError(f"module 'raftkv' has no attribute {name!r}")
-        from importlib import import_module
-
         module, name_there = _public_names()[name]
-        globals()[name] = found = getattr(import_module(module), name_there)
+        # As `from module import name_there`, which also finds a module that is not imported yet.
+        found = getattr(__import__(module, fromlist=[name_there]), name_there)
+        globals()[name] = found
         return found

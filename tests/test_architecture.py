@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -238,18 +239,21 @@ CLIENT_MODULES_MAX = 15
 CONSTRUCTOR_PARAMETERS_MAX = 7
 
 
-def sources(package: str) -> Iterator[tuple[str, ast.Module]]:
+@cache
+def sources(package: str) -> tuple[tuple[str, ast.Module], ...]:
     """Path and syntax tree of each module of a package that is written by hand."""
-    for path in sorted(PACKAGES[package].rglob("*.py")):
-        if not path.stem.endswith(("_pb2", "_pb2_grpc")):
-            yield str(path.relative_to(ROOT)), ast.parse(path.read_text())
+    return tuple(
+        (str(path.relative_to(ROOT)), ast.parse(path.read_text()))
+        for path in sorted(PACKAGES[package].rglob("*.py"))
+        if not path.stem.endswith(("_pb2", "_pb2_grpc"))
+    )
 
 
 def names_given_twice(modules: Iterable[tuple[str, ast.Module]]) -> dict[str, list[str]]:
-    """Classes at the top of several modules, with these."""
+    """Classes of one name in several places, with their modules."""
     homes: dict[str, list[str]] = {}
     for path, tree in modules:
-        for node in tree.body:
+        for node in ast.walk(tree):
             if isinstance(node, ast.ClassDef) and path != SYNC_TWINS:
                 homes.setdefault(node.name, []).append(path)
     return {name: paths for name, paths in homes.items() if len(paths) > 1}
@@ -311,7 +315,8 @@ def test_only_the_node_itself_uses_its_driver() -> None:
     found = [
         f"{path}:{node.lineno}"
         for path in outside
-        for node in ast.walk(ast.parse(path.read_text()))
+        if "driver" in (source := path.read_text())  # to parse all files takes a second
+        for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.Attribute) and node.attr == "driver"
     ]
     assert not found

@@ -82,6 +82,7 @@ def test_a_star_import_brings_every_public_name() -> None:
         ("import raftkv", ("ast", "asyncio", "grpc", "google.protobuf", "raftkv.errors")),
         ("import raftkv; raftkv.NoLeader", ("grpc", "google.protobuf", "raftkv.client")),
         ("import raftkv; raftkv.FencingGuard", ("grpc", "google.protobuf", "raftkv.client")),
+        ("from raftkv import op, when", ("grpc", "raftkv.client.client")),
         ("import raftkv.server.process", ("raftkv.client.client", "raftkv.client.sync")),
         (
             "import raftkv; [getattr(raftkv, name) for name in dir(raftkv)]",

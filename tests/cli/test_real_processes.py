@@ -111,18 +111,19 @@ def test_dev_does_not_advise_to_restart_a_removed_node(
     assert "start it again" not in ended + rest
 
 
-def test_a_second_dev_on_the_same_ports_does_not_start(
-    dev: tuple[subprocess.Popen[str], str],
-) -> None:
-    process, endpoints = dev
-    read_until(process, "Ctrl-C stops it.")
-    client_port = int(endpoints.split(",")[0].split(":")[1])
-    ports = ("--client-port", str(client_port), "--peer-port", str(client_port + 3))
-    second = raftkv("dev", "--temporary", *ports)
-    assert (second.returncode, second.stdout) == (2, "")
-    assert all(f":{port}" in second.stderr for port in range(client_port, client_port + 6))
+def test_dev_on_ports_that_are_in_use_does_not_start() -> None:
+    first = free_block(6)
+    taken = range(first, first + 6)
+    with ExitStack() as stack:
+        for port in taken:
+            stack.enter_context(socket.create_server(("127.0.0.1", port)))
+        ports = ("--client-port", str(first), "--peer-port", str(first + 3))
+        ended = raftkv("dev", "--temporary", *ports)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert all(f":{port}" in ended.stderr for port in taken)
 
 
+@pytest.mark.slow  # by default: tests/cluster/test_faults.py
 def test_the_demonstration_loses_nothing() -> None:
     done = subprocess.run(
         [sys.executable, "scripts/demo.py", "--keys", "1000"],

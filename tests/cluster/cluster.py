@@ -13,6 +13,7 @@ from pathlib import Path
 
 import raftkv
 from jepsen_lite.ports import free_ports
+from tests.cluster.forked_node import ForkedNode
 from tests.cluster.proxy import Network, PeerProxy
 
 
@@ -28,7 +29,10 @@ async def eventually(
 
 
 class NodeProcess:
-    """One `raftkv serve` process and its data directory."""
+    """One `raftkv serve` process and its data directory.
+
+    `program`: what Python runs instead of `raftkv`.
+    """
 
     def __init__(
         self, node_id: int, directory: Path, client_port: int, peer_port: int, listen_port: int
@@ -39,8 +43,8 @@ class NodeProcess:
         self.peer_address = f"127.0.0.1:{peer_port}"
         self._peer_listen = f"127.0.0.1:{listen_port}"
         self.log_path = directory.with_suffix(".log")
-        self.process: subprocess.Popen[bytes] | None = None
-        self.program: Sequence[str] = ("-m", "raftkv")
+        self.process: ForkedNode | subprocess.Popen[bytes] | None = None
+        self.program: Sequence[str] = ()
 
     @property
     def data_dir(self) -> Path:
@@ -58,7 +62,7 @@ class NodeProcess:
     def start(self, *arguments: str) -> None:
         assert not self.running
         command = [
-            *(sys.executable, *self.program, "serve"),
+            "serve",
             *("--node-id", str(self.node_id)),
             *("--data-dir", str(self.directory)),
             *("--client-listen", self.client_address),
@@ -69,6 +73,10 @@ class NodeProcess:
             *arguments,
         ]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("RAFTKV_")}
+        if not self.program:
+            self.process = ForkedNode(command, environment, self.log_path)
+            return
+        command = [sys.executable, *self.program, *command]
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(command, stderr=log, stdout=log, env=environment)
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 import raftkv
-from raftkv.cli.exit_codes import ExitCode
 from tests.cluster.cluster import Cluster, eventually
 
 pytestmark = pytest.mark.cluster
@@ -64,24 +63,6 @@ async def test_a_joined_node_restarts_without_the_join_setting(tmp_path: Path) -
         node.kill()
         node.start("--initial-members", cluster.initial_members)  # in which it is not
         await cluster.ready(2)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (("--node-id", "2"), "belongs to node 1, not to node 2"),
-        (("--cluster-name", "orders"), "belongs to the cluster 'raftkv', not to 'orders'"),
-    ],
-)
-async def test_a_wrong_id_or_cluster_name_is_refused(
-    tmp_path: Path, arguments: tuple[str, str], words: str
-) -> None:
-    async with Cluster(tmp_path, 1) as cluster:
-        node = cluster.nodes[1]
-        node.kill()
-        node.start(*arguments)
-        assert node.wait() == ExitCode.STORAGE
-        assert words in node.log()
 
 
 async def test_two_clusters_founded_from_the_same_settings_do_not_mix(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ async def read_on(
     return answered, refused
 
 
-@pytest.mark.parametrize("fault", ["cut off", "paused"])
+@pytest.mark.parametrize("fault", [pytest.param("cut off", marks=pytest.mark.slow), "paused"])
 async def test_a_deposed_leader_answers_no_linearizable_or_lease_read(
     cluster: Cluster, fault: str
 ) -> None:
@@ -144,7 +144,9 @@ async def test_a_bounded_read_is_never_staler_than_its_bound_on_a_partitioned_no
     assert refused
 
 
-@pytest.mark.parametrize("seen_by", ["its own write", "a stale read"])
+@pytest.mark.parametrize(
+    "seen_by", ["its own write", pytest.param("a stale read", marks=pytest.mark.slow)]
+)
 async def test_a_session_reads_its_last_revision_at_the_next_follower(
     cluster: Cluster, seen_by: str
 ) -> None:

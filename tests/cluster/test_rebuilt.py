@@ -131,7 +131,7 @@ async def test_a_client_carries_nothing_into_a_rebuilt_cluster(
     assert len(told) == 50
 
 
-@pytest.mark.parametrize("other_name", ["raftkv", "another"])
+@pytest.mark.parametrize("other_name", ["raftkv", pytest.param("another", marks=pytest.mark.slow)])
 async def test_endpoints_of_two_clusters_are_refused(clusters: Clusters, other_name: str) -> None:
     await clusters.start("a")
     await clusters.start("b", place=1, cluster_name=other_name)

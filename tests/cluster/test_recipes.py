@@ -43,6 +43,7 @@ def kill_a_holder(endpoints: str) -> None:
         process.stdout.close()
 
 
+@pytest.mark.slow  # by default: tests/recipes, without processes
 async def test_recipes_survive_killed_holders_and_a_killed_leader(tmp_path: Path) -> None:
     """Fenced read-modify-writes, additions and bounded admission, with a leader killed midway."""
     async with Cluster(tmp_path, 3) as cluster:

@@ -249,7 +249,7 @@ def test_a_run_that_holds_keeps_no_messages() -> None:
 def test_a_fault_record_names_the_leader_that_was_the_target() -> None:
     plan = SCENARIOS["relays"](1)
     isolate = Isolate(2.0, 1.0, "leader", deaf=True, mute=True, clients_too=False)
-    outcome = run(replace(plan, schedule=(isolate,)))
+    outcome = run(replace(plan, schedule=(isolate,), seconds=4.0, workloads=("register",)))
     (record,) = outcome.fault_records
     assert record.target.startswith("node-")
     assert record.ended_ns == pytest.approx(record.began_ns + 1_000_000_000)

@@ -56,5 +56,5 @@ def test_leases_that_a_slow_cluster_clock_keeps_alive_are_found(
     monkeypatch.setattr(
         ClusterClock, "start", lambda clock, at_ms, now_s: start(clock, at_ms, now_s / 3)
     )
-    outcome = outcome_of(20.0)
+    outcome = outcome_of(12.0)
     assert any("after it had to be gone" in problem for problem in outcome.problems)

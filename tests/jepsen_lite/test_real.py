@@ -173,7 +173,7 @@ def nodes_of(store: Path) -> dict[str, int]:
 
 def test_a_short_run_on_real_processes_is_valid_and_leaves_everything(tmp_path: Path) -> None:
     command = ["--workload", "register,append,lock", "--nemesis", "kill,partition"]
-    command += ["--seconds", "8", "--rate", "60", "--seed", "11"]
+    command += ["--seconds", "4", "--rate", "30", "--seed", "11"]
     with started(tmp_path, *command) as run:
         output, _ = run.communicate()
     latest = tmp_path / "latest"

@@ -133,7 +133,9 @@ def test_one_seed_hands_over_in_one_order_whatever_a_set_is_sorted_by(tmp_path: 
     assert b"at last" in first
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize(
+    "seed", [1, *(pytest.param(each, marks=pytest.mark.slow) for each in (2, 3))]
+)
 def test_under_faults_each_waiter_holds_the_lock_in_the_end(seed: int) -> None:
     outcome = run(SCENARIOS["candidates"](seed))
     assert not outcome.problems
