@@ -20,6 +20,12 @@
     │   ├── TransactionConflict
     │   ├── SizeMismatch
     │   ├── TooManyKeys
+    │   ├── PermissionDenied        the user lacks a right
+    │   ├── UserNotFound
+    │   ├── UserExists
+    │   ├── RoleNotFound
+    │   ├── RoleExists
+    │   ├── TokenNotFound
     │   ├── MemberUnknown
     │   ├── ClockDrift
     │   └── MembershipRefused
@@ -32,6 +38,7 @@
     │   ├── Overloaded
     │   ├── TooStale
     │   └── DeadlineExceeded        of a read, or of a write that was never sent
+    ├── Unauthenticated             the cluster does not accept who the caller claims to be
     ├── OutcomeUnknown              a write that may or may not have happened
     ├── ConfigurationError
     │   └── AddressInUse
@@ -244,6 +251,45 @@ class TooManyKeys(Refused):
     reason = "TOO_MANY_KEYS"
 
 
+class PermissionDenied(Refused):
+    """The user lacks a right; `facts["missing"]` names it.
+
+    With the outcome MAYBE_APPLIED, the command had been sent before, and its result is withheld.
+    """
+
+    reason = "PERMISSION_DENIED"
+
+
+class UserNotFound(Refused):
+    """There is no user of this name."""
+
+    reason = "USER_NOT_FOUND"
+
+
+class UserExists(Refused):
+    """There is a user of this name already."""
+
+    reason = "USER_EXISTS"
+
+
+class RoleNotFound(Refused):
+    """There is no role of this name, or the user does not have it."""
+
+    reason = "ROLE_NOT_FOUND"
+
+
+class RoleExists(Refused):
+    """There is a role of this name already."""
+
+    reason = "ROLE_EXISTS"
+
+
+class TokenNotFound(Refused):
+    """There is no service token of this id."""
+
+    reason = "TOKEN_NOT_FOUND"
+
+
 class MemberUnknown(Refused):
     """No member of the cluster has this node id."""
 
@@ -318,6 +364,12 @@ class DeadlineExceeded(Unavailable):
     """The caller's deadline passed before the request could change anything."""
 
     reason = "DEADLINE_EXCEEDED"
+
+
+class Unauthenticated(RaftkvError):
+    """The caller gave no valid password, token or certificate of a user; nothing was done."""
+
+    reason = "UNAUTHENTICATED"
 
 
 class OutcomeUnknown(RaftkvError):
