@@ -6,15 +6,17 @@ import ssl
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
 from raftkv.errors import ConfigurationError, Unauthenticated
 from raftkv.logs import get_logger
+from raftkv.tls import store
 from raftkv.tls.certificates import Certificate
 from raftkv.tls.deny import DenyList, read_serials
-from raftkv.tls.files import read_certificates
+from raftkv.tls.files import Certificates, read_certificates
 from raftkv.tls.store import WARN_BEFORE, CertificateStore
 from tests.tls.authority import NODE, Authority, Issued
 
@@ -105,26 +107,49 @@ def test_a_ca_file_may_have_several_cas_while_one_changes(tmp_path: Path) -> Non
 def test_changed_files_are_read_and_bad_ones_leave_the_old_in_use(tmp_path: Path) -> None:
     authority, log = Authority(tmp_path), get_logger()
     first, second = authority.node(1), authority.node(1)
-    store = CertificateStore(authority.paths(first), ssl.CERT_REQUIRED, NODE.format(1))
-    begun = store.current
+    made = CertificateStore(authority.paths(first), ssl.CERT_REQUIRED, NODE.format(1))
+    begun = made.current
     with capture_logs() as lines:
-        store.refresh(log)
-    assert (store.current, lines) == (begun, [])
+        made.refresh(log)
+    assert (made.current, lines) == (begun, [])
 
     good = first.cert_file.read_bytes()
     first.cert_file.write_bytes(second.certificate)  # without its key
     with capture_logs() as lines:
-        store.refresh(log)
-        store.refresh(log)
-    assert store.current is begun
+        made.refresh(log)
+        made.refresh(log)
+    assert made.current is begun
     assert [line["event"] for line in lines] == ["certificates_not_taken"]
     assert "is not the key of" in lines[0]["message"]
 
     second.move_to(first)
     with capture_logs() as lines:
-        store.refresh(log)
-    assert store.current.chain == second.certificate != good
+        made.refresh(log)
+    assert made.current.chain == second.certificate != good
     assert [line["event"] for line in lines] == ["certificates_read"]
+
+
+def test_files_that_change_while_they_are_read_are_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was read may be of two generations that fit together by chance, as two CA files do."""
+    authority, log = Authority(tmp_path), get_logger()
+    first, second, third = (authority.node(1) for _ in range(3))
+    made = CertificateStore(authority.paths(first), ssl.CERT_REQUIRED, NODE.format(1))
+    begun = made.current
+    second.move_to(first)
+
+    def overtaken(*arguments: Any) -> Certificates:
+        found = read_certificates(*arguments)
+        third.move_to(first)
+        return found
+
+    monkeypatch.setattr(store, "read_certificates", overtaken)
+    made.refresh(log)
+    assert made.current is begun
+    monkeypatch.undo()
+    made.refresh(log)
+    assert made.current.chain == third.certificate
 
 
 def test_certificates_are_reported_daily_from_thirty_days_before_they_expire(
@@ -132,12 +157,12 @@ def test_certificates_are_reported_daily_from_thirty_days_before_they_expire(
 ) -> None:
     authority, log, now = Authority(tmp_path), get_logger(), datetime.now(UTC)
     issued = authority.node(1, days=100)
-    store = CertificateStore(authority.paths(issued), ssl.CERT_REQUIRED)
+    made = CertificateStore(authority.paths(issued), ssl.CERT_REQUIRED)
     ends = now + timedelta(days=100)
 
     def events(at: datetime) -> list[tuple[str, object]]:
         with capture_logs() as lines:
-            store.warn_of_expiry(log, at)
+            made.warn_of_expiry(log, at)
         return [(line["event"], line["setting"]) for line in lines]
 
     expires = [("certificate_expires", "peer_cert_file")]

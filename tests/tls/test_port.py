@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import ssl
@@ -245,10 +246,9 @@ async def test_connections_above_the_bound_are_closed_and_their_slots_are_freed(
 
 
 @pytest.mark.parametrize(("tls", "certificates"), RELAYED)
-async def test_a_caller_that_does_not_read_is_no_longer_read_itself(
+async def test_what_both_sides_send_arrives_complete_and_in_order(
     tmp_path: Path, tls: str, certificates: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What waits in the listener is bounded, however much both sides send."""
     monkeypatch.setattr(listener, "BUFFER_BYTES_MAX", 1 << 10)
     async with opened(tmp_path, tls, certificates) as port:
         credentials = port.authority.channel() if tls == "required" else None
@@ -266,6 +266,38 @@ async def test_a_caller_that_does_not_read_is_no_longer_read_itself(
             await writing
             assert received == sent
             assert await stream.read() is grpc.aio.EOF
+
+
+SENT_BYTES_MAX = 64 << 20
+STUCK_S = 0.5
+
+
+async def test_a_side_is_not_read_while_the_other_does_not_read() -> None:
+    """So that the listener holds no more than its buffers, whatever a caller sends."""
+    relay = listener.RelayListener(None, plaintext=True)  # type: ignore[arg-type]
+    over = asyncio.Event()
+
+    async def read_nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await over.wait()
+        writer.close()
+
+    path = relay.inner_address.removeprefix("unix:")
+    behind = await asyncio.start_unix_server(read_nothing, path, limit=1 << 10)
+    port = relay.bind("127.0.0.1:0")
+    relay.start()
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    sent = 0
+    with contextlib.suppress(TimeoutError):
+        while sent < SENT_BYTES_MAX:
+            writer.write(bytes(1 << 20))
+            sent += 1 << 20
+            async with asyncio.timeout(STUCK_S):
+                await writer.drain()
+    assert sent < SENT_BYTES_MAX
+    over.set()
+    writer.transport.abort()
+    behind.close()
+    await relay.close()
 
 
 async def test_only_the_listener_reaches_the_server_behind_it(tmp_path: Path) -> None:
