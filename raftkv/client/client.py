@@ -21,8 +21,8 @@ from raftkv.client.api.watches import WatchMethods
 from raftkv.client.connection.endpoints import split_scheme
 from raftkv.client.connection.home import check_threads
 from raftkv.client.connection.link import Links
-from raftkv.client.connection.tls import Tls
 from raftkv.client.settings import ClientSettings
+from raftkv.client.tls import ChannelCredentials, Tls
 from raftkv.errors import ConfigurationError
 
 DEFAULT_TIMEOUT_S = 5.0
@@ -145,7 +145,6 @@ class Connecting:
             # Imported late: a simulator's client has no gRPC. The first must load it.
             from raftkv.client.connection.grpc_fork import forks
             from raftkv.client.connection.grpc_link import GrpcLink
-            from raftkv.client.connection.grpc_tls import ChannelCredentials
 
             check_threads()
             forks.check()

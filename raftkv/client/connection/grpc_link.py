@@ -15,8 +15,8 @@ import grpc.aio
 
 from raftkv.client.connection.cluster_identity import identity_facts
 from raftkv.client.connection.grpc_fork import forks
-from raftkv.client.connection.grpc_tls import ChannelCredentials, why_plaintext_failed
 from raftkv.client.connection.link import PIPELINE
+from raftkv.client.tls import ChannelCredentials, why_plaintext_failed
 from raftkv.errors import ConnectionFailed, OutcomeUnknown, RaftkvError
 from raftkv.wire.addresses import split_host_port
 from raftkv.wire.grpc_status import read_status
