@@ -102,9 +102,14 @@ def read_certificates(
     """
     chain_pem, chain = _read_chain(paths.certificate_setting, paths.certificate)
     key_pem = _read_key(paths, chain[0])
-    authorities = [(name, path, *_read_chain(name, path)) for name, path in paths.authorities]
+    authorities = [(name, path, _read_chain(name, path)[1]) for name, path in paths.authorities]
     _check_validity(paths, chain)
-    authorities_pem = b"\n".join(pem for _, _, pem, _ in authorities)
+    # Written anew: a bundle may have comments in any encoding, and OpenSSL takes ASCII only.
+    authorities_pem = b"".join(
+        each.public_bytes(Encoding.PEM)
+        for _, _, certificates in authorities
+        for each in certificates
+    )
     try:
         context = _server_context(paths, authorities_pem, verify_mode)
     except (ssl.SSLError, OSError) as error:
@@ -123,7 +128,7 @@ def read_certificates(
         context,
         (
             _expiry(paths.certificate_setting, paths.certificate, chain),
-            *(_expiry(name, path, certificates) for name, path, _, certificates in authorities),
+            *(_expiry(name, path, certificates) for name, path, certificates in authorities),
         ),
     )
 

@@ -22,6 +22,11 @@ def node_name(node_id: int, cluster_name: str) -> str:
     return f"node-{node_id}.{cluster_name}.{NODE_DOMAIN}".lower()
 
 
+def user_uri(name: str) -> str:
+    """The URI by which a certificate names a user."""
+    return USER_URI + name
+
+
 def node_of_name(name: str, cluster_name: str) -> int | None:
     """The node of this cluster that a DNS name names; None if it names none."""
     found = _NODE.fullmatch(name)
