@@ -28,6 +28,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from raftkv.errors import ConfigurationError
+from raftkv.tls.names import node_name, user_uri
 
 CA_DAYS: Final = 3_650
 DEFAULT_HOSTS: Final = ("localhost", "127.0.0.1", "::1")
@@ -45,16 +46,6 @@ _NAME_KINDS: Final[dict[type[x509.GeneralName], str]] = {
     x509.UniformResourceIdentifier: "URI",
 }
 _USAGES: Final = {_SERVER: "server", _CLIENT: "client"}
-
-
-def node_name(node_id: int, cluster_name: str) -> str:
-    """The DNS name that nodes look for in each other's certificates."""
-    return f"node-{node_id}.{cluster_name}.raftkv"
-
-
-def user_uri(name: str) -> str:
-    """The URI that names the user in the user's certificate."""
-    return f"raftkv://user/{name}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,10 +18,9 @@ from raftkv.certs import (
     KeyPair,
     facts_of,
     load,
-    node_name,
-    user_uri,
 )
 from raftkv.errors import ConfigurationError
+from raftkv.tls.names import node_name, user_uri
 
 NOW = datetime(2026, 11, 30, tzinfo=UTC)
 
