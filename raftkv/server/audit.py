@@ -6,17 +6,22 @@ another secret: targets are names, numbers and key ranges.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from ipaddress import IPv6Address, ip_address
 from typing import Final
 from urllib.parse import unquote
 
-from raftkv.errors import PermissionDenied, RaftkvError, Unauthenticated
+from google.protobuf.message import Message
+
+from raftkv.errors import PermissionDenied, RaftkvError, Unauthenticated, printable
+from raftkv.kv.rights import Access, AdminRight, need
 from raftkv.logs import LineRate, Logger, write_at_any_level
+from raftkv.rpc.v1 import api_pb2
 
 REFUSALS_PER_INTERVAL_MAX: Final = 20
 """Lines about refusals of all addresses in `LOG_INTERVAL_S`: strangers must not fill the disk."""
+
+TEXT_CHARACTERS_MAX: Final = 256
 
 
 class Audit:
@@ -27,54 +32,86 @@ class Audit:
         self._rate = LineRate(clock, lines_max=REFUSALS_PER_INTERVAL_MAX)
 
     def act(
-        self, who: str, address: str, what: str, error: RaftkvError | None = None, **target: object
+        self,
+        who: str,
+        address: str,
+        what: str,
+        error: RaftkvError | None = None,
+        /,
+        **target: object,
     ) -> None:
         """An administrative act `what` (such as `Auth.UserAdd`), which succeeded if `error` is
-        None. `target` names what it concerns: `name=`, `role=`, `node_id=`, `range=`.
+        None. `target` names what it concerns: `name=`, `role=`, `node_id=`, `permission=`.
+        Failed acts are limited as refusals are.
         """
         if isinstance(error, (Unauthenticated, PermissionDenied)):
             self.refused(who, address, what, error, **target)
-            return
-        result = "done" if error is None else "failed"
-        why = {} if error is None else {"reason": error.reason, "outcome": str(error.outcome)}
-        facts = {"result": result, "user": who, "address": address, "what": what}
-        write_at_any_level(self._log, "info", "audit", **facts, **target, **why)
+        elif error is not None:
+            self._limited("failed", who, address, what, error, target)
+        else:
+            facts = {"result": "done", "who": who, "address": address, "what": what}
+            write_at_any_level(self._log, "info", "audit", **facts, **target)
 
     def refused(
-        self, who: str, address: str, what: str, error: RaftkvError, **target: object
+        self, who: str, address: str, what: str, error: RaftkvError, /, **target: object
     ) -> None:
         """A call was refused with `Unauthenticated` or `PermissionDenied`.
 
         Events are limited to one per second and address, and over all addresses as well; the next
         one has the number of `suppressed` ones.
         """
+        self._limited("refused", who, address, what, error, target)
+
+    def _limited(
+        self,
+        result: str,
+        who: str,
+        address: str,
+        what: str,
+        error: RaftkvError,
+        target: Mapping[str, object],
+    ) -> None:
         suppressed = self._rate.admit(network_of(address))
         if suppressed is None:
             return
-        missing = error.facts.get("missing")
-        write_at_any_level(
-            self._log,
-            "warning",
-            "audit",
-            result="refused",
-            user=who,
-            address=address,
-            what=what,
-            **target,
-            reason=error.reason,
-            **({"missing": missing} if missing else {}),
-            **suppressed,
-        )
+        facts = {"result": result, "who": who, "address": address, "what": what, **target}
+        why = {"reason": error.reason, "outcome": str(error.outcome)}
+        if missing := error.facts.get("missing"):
+            why["missing"] = missing
+        write_at_any_level(self._log, "warning", "audit", **facts, **why, **suppressed)
 
-    @contextmanager
-    def acting(self, who: str, address: str, what: str, **target: object) -> Iterator[None]:
-        """Write the event of the act that the body carries out, with its result."""
-        try:
-            yield
-        except RaftkvError as error:
-            self.act(who, address, what, error, **target)
-            raise
-        self.act(who, address, what, **target)
+
+_TARGETS: Final = (
+    *("name", "user", "role", "id", "ttl_ms", "revision", "level"),
+    *("node_id", "old_id", "new_id", "disk_id", "force"),
+)
+"""The fields of requests that may be in the audit log. All others may not: values and passwords."""
+
+
+def target_of(request: Message) -> dict[str, object]:
+    """What a request of an administrative act concerns, without what is secret in it."""
+    target: dict[str, object] = {}
+    for name in _TARGETS:
+        if found := getattr(request, name, None):
+            target[name] = _quoted(found) if isinstance(found, str) else found
+    if isinstance(request, (api_pb2.MemberAddRequest, api_pb2.MemberUpdateRequest)):
+        target["node_id"] = request.member.node_id
+    elif isinstance(request, (api_pb2.RoleGrantRequest, api_pb2.RoleRevokeRequest)):
+        granted = request.permission
+        if request.HasField("permission"):
+            range_ = need(Access(granted.access), granted.key, granted.range_end)
+            target["permission"] = str(range_)[:TEXT_CHARACTERS_MAX]
+        else:
+            right: int = request.admin_right
+            target["admin_right"] = (
+                str(AdminRight(right)) if right in AdminRight._value2member_map_ else right
+            )
+    return target
+
+
+def _quoted(text: str) -> str:
+    """The text without what would end a line or change a terminal, and not long."""
+    return printable(text[:TEXT_CHARACTERS_MAX].encode(errors="replace"))
 
 
 def address_of(peer: str) -> str:

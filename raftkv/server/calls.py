@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import functools
 import itertools
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias, TypeVar
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import grpc
 import structlog
@@ -17,6 +17,8 @@ from raftkv.errors import InvariantViolation, RaftkvError
 from raftkv.logs import Logger
 from raftkv.rpc.v1 import api_pb2
 from raftkv.server.admission import Admission, ClientShare
+from raftkv.server.audit import Audit, address_of, target_of
+from raftkv.server.authentication import Authenticator
 from raftkv.server.failures import abort, ends_service, of_write
 from raftkv.server.node_port import NodePort
 
@@ -35,6 +37,19 @@ class UnaryCall:
     request_id: str
     deadline: float
     share: ClientShare
+    context: Context = field(repr=False)
+
+    @property
+    def address(self) -> str:
+        """The network address of the caller."""
+        return address_of(self.context.peer())
+
+
+class Act(NamedTuple):
+    """An administrative act, for the audit log."""
+
+    what: str
+    target: Mapping[str, object]
 
 
 class UnaryCalls:
@@ -50,9 +65,13 @@ class UnaryCalls:
         deadlines: Deadlines,
         log: Logger,
         on_broken: Callable[[BaseException], None],
+        authenticator: Authenticator,
+        audit: Audit,
     ) -> None:
         self._node = node
         self._admission = admission
+        self._authenticator = authenticator
+        self._audit = audit
         self._deadlines = deadlines
         self._on_broken = on_broken
         self._log = log
@@ -60,9 +79,13 @@ class UnaryCalls:
         self._numbers = itertools.count(1)
 
     async def serve(
-        self, kind: str, context: Context, work: Callable[[UnaryCall], Awaitable[Reply]]
+        self,
+        kind: str,
+        context: Context,
+        work: Callable[[UnaryCall], Awaitable[Reply]],
+        act: Act | None = None,
     ) -> Reply:
-        """Run `work`; its error becomes the call's status."""
+        """Run `work`; its error becomes the call's status. An `act` goes into the audit log."""
         arrived = self._loop.time()
         deadline = self._deadlines.of_call(arrived, context.time_remaining())
         request_id = self._request_id(context)
@@ -70,18 +93,29 @@ class UnaryCalls:
         failure: str | None = "CANCELLED"
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
-                reply = await work(UnaryCall(request_id, deadline, share))
+                reply = await work(UnaryCall(request_id, deadline, share, context))
                 failure = None
+                self._record(act, context)
                 return reply
             except (RaftkvError, InvariantViolation) as problem:
                 if ends_service(problem):
                     self._on_broken(problem)
                 error = of_write(problem)
                 failure = error.reason
+                self._record(act, context, error)
                 await abort(context, error, header_of(self._node))
             finally:
                 took_ms = (self._loop.time() - arrived) * 1000
                 self._log.debug("call", kind=kind, failure=failure, took_ms=took_ms)
+
+    def _record(self, act: Act | None, context: Context, error: RaftkvError | None = None) -> None:
+        if act is None:
+            return
+        try:
+            who = self._authenticator.name_of(self._authenticator.of_call(context))
+        except RaftkvError:
+            who = ""  # an invalid token proves no name
+        self._audit.act(who, address_of(context.peer()), act.what, error, **act.target)
 
     def _request_id(self, context: Context) -> str:
         for key, value in context.invocation_metadata() or ():
@@ -91,7 +125,7 @@ class UnaryCalls:
 
 
 class Service(Protocol):
-    """A servicer whose methods are decorated with `data_call` or `admin_call`."""
+    """A servicer whose methods are decorated with `data_call`, `admin_call` or `act_call`."""
 
     calls: UnaryCalls
 
@@ -111,6 +145,26 @@ def admin_call(
         async def method(service: ServiceT, request: Request, context: Context) -> Reply:
             return await service.calls.serve(
                 kind, context, functools.partial(work, service, request)
+            )
+
+        return method
+
+    return decorate
+
+
+def act_call(
+    kind: str, what: str
+) -> Callable[[Work[ServiceT, Request, Reply]], Method[ServiceT, Request, Reply]]:
+    """Decorates an `admin_call` that is an administrative act `what`, such as `Auth.UserAdd`."""
+
+    def decorate(work: Work[ServiceT, Request, Reply]) -> Method[ServiceT, Request, Reply]:
+        @functools.wraps(work)
+        async def method(service: ServiceT, request: Request, context: Context) -> Reply:
+            return await service.calls.serve(
+                kind,
+                context,
+                functools.partial(work, service, request),
+                Act(what, target_of(request)),  # type: ignore[arg-type]  # a message
             )
 
         return method

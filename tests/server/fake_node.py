@@ -23,6 +23,7 @@ from raftkv.logs import get_logger
 from raftkv.node import membership_changes
 from raftkv.node.change_feed import ChangeFeed
 from raftkv.node.status import NodeState, PeerReachability, PeerState
+from raftkv.peer.ports import NO_AUTHOR, Author
 from raftkv.raft.entry import Address, Entry, EntryKind, Membership
 from raftkv.raft.ready import RaftRole
 from raftkv.rpc.v1 import api_pb2, api_pb2_grpc, kv_pb2, log_pb2
@@ -66,7 +67,13 @@ class FakeNode:
         self._submission = asyncio.Event()
 
     def submit(
-        self, commands: bytes, deadline: float, *, client: int = 0, weight: int = 1
+        self,
+        commands: bytes,
+        deadline: float,
+        *,
+        client: int = 0,
+        weight: int = 1,
+        author: Author = NO_AUTHOR,
     ) -> asyncio.Future[bytes]:
         future: asyncio.Future[bytes] = self._loop.create_future()
         self.submitted.append(commands)
@@ -79,6 +86,10 @@ class FakeNode:
         else:
             self._loop.call_soon(self._apply, commands, future)
         return future
+
+    @property
+    def auth_time_ms(self) -> int:
+        return self.machine.time_ms
 
     def require_running(self) -> None: ...
 

@@ -19,6 +19,8 @@ from raftkv.config import Settings
 from raftkv.node.node import Node
 from raftkv.rpc.v1 import api_pb2
 from raftkv.server.admission import Admission
+from raftkv.server.audit import Audit
+from raftkv.server.authentication import Authenticator
 from raftkv.server.calls import Deadlines, UnaryCalls
 from raftkv.server.pipeline.service import PipelineService
 from raftkv.server.reads import ReadHandler
@@ -105,7 +107,9 @@ class SimulatedClientServer:
         )
         deadlines = Deadlines.of_settings(settings)
         reader = ReadHandler(node, settings.limits, on_broken)
-        calls = UnaryCalls(node, admission, deadlines, log, on_broken)
+        authenticator = Authenticator(node)
+        audit = Audit(log, asyncio.get_running_loop().time)
+        calls = UnaryCalls(node, admission, deadlines, log, on_broken, authenticator, audit)
         self._pipelines = PipelineService(node, reader, admission, deadlines, settings.limits, log)
         self._watches = WatchService(node, admission, settings, on_broken)
         self._streams: dict[str, Callable[[Any, Any], Awaitable[None]]] = {
