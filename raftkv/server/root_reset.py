@@ -70,8 +70,9 @@ class RootReset:
         self._log = log
 
     async def run(self) -> None:
-        """Propose the reset until it is applied or refused, and remove it; nothing if there is
-        none. What fails is logged: the node serves without it.
+        """Propose the reset, if there is one, until it is applied, and remove the file.
+
+        What fails is logged: the node serves without it.
         """
         try:
             content = self._read()
