@@ -94,6 +94,7 @@ class StateMachine:
         self._remembered_bytes = 0  # of results in this run, not written yet
         self._applying = False
         self._change_listener: ChangeSubscriber | None = None
+        self._rights_listener: Callable[[], None] | None = None
 
     @property
     def applied_index(self) -> int:
@@ -140,6 +141,12 @@ class StateMachine:
         that does not, `listener.jumped` is called.
         """
         self._change_listener = listener
+
+    def set_rights_listener(self, listener: Callable[[], None] | None) -> None:
+        """Call `listener` after each write that changed `rights`, before the changes of keys in the
+        same write are reported; None ends the calls.
+        """
+        self._rights_listener = listener
 
     # ---- entries -------------------------------------------------------------------
 
@@ -214,10 +221,12 @@ class StateMachine:
             if entry is entries[-1] or self._remembered_bytes >= EARLY_BYTES_MAX:
                 meta.applied_hash = hash_at(entry.index)
                 self._overlay.changes[Family.META][META_KEY] = meta.encode()
-                revision_before = self.revision
+                revision_before, rights_before = self.revision, self.rights
                 yield from self._write()
                 self.membership = membership
                 self._applying = entry is not entries[-1]
+                if self.rights is not rights_before and self._rights_listener is not None:
+                    self._rights_listener()
                 if self.revision != revision_before:
                     self._report_changes()
         self._applying = False
