@@ -2,6 +2,10 @@
 
 All of it is in memory as `Rights`, and in META under `AUTH_PREFIX`. The commands are deterministic:
 the node that takes a request hashes passwords and draws secrets before it proposes the command.
+
+Signing keys (the rows under `auth/key/`) are in the log and in snapshots between nodes, because
+every node must accept a token. They belong in no backup, and end with a restore: whoever reads a
+backup could otherwise sign tokens for the running cluster.
 """
 
 from __future__ import annotations
@@ -194,6 +198,19 @@ class AuthChange:
         self._protect_root(user)
         user.password_hash = request.password_hash
         user.credentials = self._revision
+        return self._with_user(user)
+
+    def _root_reset(self, request: auth_pb2.RootReset) -> Rights:
+        if self._caller:
+            raise Refused(f"only a node resets the user {ROOT!r}")
+        found = self._before.user_named(ROOT)
+        user = auth_pb2.User(
+            id=found.id if found is not None else self._revision,
+            name=ROOT,
+            password_hash=request.password_hash,
+            roles=sorted({ROOT, *(found.roles if found is not None else ())}),
+            credentials=self._revision,
+        )
         return self._with_user(user)
 
     def _user_grant_role(self, request: auth_pb2.UserGrantRole) -> Rights:

@@ -216,6 +216,9 @@ def _ranges(
 
 _NO_GRANTS: Final = Grants(())
 
+_OF_NODES: Final = ("signing_key_rotate", "root_reset")
+"""The commands that a node proposes for no user. A client can send neither."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rights:
@@ -226,12 +229,12 @@ class Rights:
 
     enabled: bool = False
     revision: int = 0
-    users: Mapping[int, auth_pb2.User] = field(default_factory=dict)
+    users: Mapping[int, auth_pb2.User] = field(default_factory=dict, repr=False)
     ids: Mapping[str, int] = field(default_factory=dict)
     """The id of each user by name."""
     roles: Mapping[str, auth_pb2.AuthRole] = field(default_factory=dict)
-    tokens: Mapping[bytes, auth_pb2.ServiceToken] = field(default_factory=dict)
-    signing_keys: tuple[auth_pb2.SigningKey, ...] = ()
+    tokens: Mapping[bytes, auth_pb2.ServiceToken] = field(default_factory=dict, repr=False)
+    signing_keys: tuple[auth_pb2.SigningKey, ...] = field(default=(), repr=False)
     """The one that signs, then the one before it."""
     _grants: dict[int, Grants] = field(default_factory=dict, compare=False, repr=False)
     """The rights of users who have been asked for."""
@@ -271,8 +274,8 @@ class Rights:
         if user in self.users:
             if self.grants_of(user).allow_command(command) or self._is_own(user, command):
                 return None
-        elif not user and command.auth.HasField("signing_key_rotate"):
-            return None  # proposed by a node, which checks all other commands for their users
+        elif not user and command.auth.WhichOneof("command") in _OF_NODES:
+            return None
         return self._refusal(user, needs_of_command(command))
 
     def _is_own(self, user: int, command: kv_pb2.Command) -> bool:

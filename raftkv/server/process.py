@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from random import Random
+from random import Random, SystemRandom
 
 from raftkv.config import Settings
 from raftkv.errors import DamagedData, NoLeader, NotLeader, OutOfService, RaftkvError
@@ -53,7 +53,8 @@ class NodeProcess:
 
     def __init__(self, settings: Settings, rng: Random | None = None) -> None:
         self._settings = settings
-        self._rng = rng or Random()
+        # The node draws secrets from it.
+        self._rng = rng or SystemRandom()
         self._log = get_logger(node=settings.node_id)
         self._opened = AsyncExitStack()
         self._stopped: asyncio.Future[BaseException | None]
