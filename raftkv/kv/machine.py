@@ -28,6 +28,7 @@ from raftkv.kv import locks
 from raftkv.kv.budget import Budget
 from raftkv.kv.changes import ChangeSubscriber
 from raftkv.kv.commands import CommandRunner
+from raftkv.kv.idempotency import is_known
 from raftkv.kv.limits import (
     COMPACTION_CHANGES_PER_ENTRY,
     EARLY_BYTES_MAX,
@@ -45,6 +46,7 @@ from raftkv.kv.ranges import check_revision, read_range
 from raftkv.kv.records import (
     fill_key_value,
     lease_key,
+    session_key,
     split_lease,
     unpack_lease,
 )
@@ -401,6 +403,19 @@ class StateMachine:
             fill_failure(result.failure, error)
         return result
 
+    # ---- what has run ----------------------------------------------------------------
+
+    def has_result(self, session: int, sequence: int, user: int) -> bool:
+        """Whether the result of a batch is remembered, in a session that this user may use."""
+        return (
+            self._store.get(Family.SESSIONS, session_key(session, sequence)) is not None
+            and self.lease_owner(session) in (0, user)
+        )
+
+    def knows_idempotency_key(self, command: kv_pb2.Command, user: int) -> bool:
+        """Whether a command of this user has run under the command's idempotency key."""
+        return is_known(self._store, command, user, self._written.time_ms)
+
     # ---- leases --------------------------------------------------------------------
 
     def next_deadline_ms(self) -> int | None:
@@ -434,9 +449,15 @@ class StateMachine:
 
     def leases(self, after: int = 0) -> Iterator[int]:
         """The ids greater than `after` of the leases that are living now, in order."""
+        return (lease for lease, _ in self.owned_leases(after))
+
+    def owned_leases(self, after: int = 0) -> Iterator[tuple[int, int]]:
+        """As `leases`, each with the id of its owner, 0 if it has none."""
         time_ms = self._written.time_ms
-        rows = self._store.scan(Family.LEASES, lease_key(after) + b"\0", None)
-        return (split_lease(key) for key, row in rows if unpack_lease(row)[1] > time_ms)
+        for key, row in self._store.scan(Family.LEASES, lease_key(after) + b"\0", None):
+            _, deadline_ms, owner = unpack_lease(row)
+            if deadline_ms > time_ms:
+                yield split_lease(key), owner
 
     # ---- locks ---------------------------------------------------------------------
 

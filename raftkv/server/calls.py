@@ -1,4 +1,4 @@
-"""What every unary call has: request id, deadline, admission, typed errors, and one log event."""
+"""What every unary call has: request id, deadline, author, admission, typed errors, a log event."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ import structlog
 from raftkv.config import Settings
 from raftkv.errors import InvariantViolation, RaftkvError
 from raftkv.logs import Logger
+from raftkv.peer.ports import Author
 from raftkv.rpc.v1 import api_pb2
+from raftkv.server.access import ACCESS, rpc_path
 from raftkv.server.admission import Admission, ClientShare
+from raftkv.server.authorization import Authorizer, Requester, identity_header
 from raftkv.server.failures import abort, ends_service, of_write
 from raftkv.server.node_port import NodePort
 
@@ -30,11 +33,22 @@ Reply = TypeVar("Reply")
 
 @dataclass(frozen=True, slots=True)
 class UnaryCall:
-    """An admitted call. `deadline` is in the event loop's time."""
+    """An admitted call. `deadline` is in the event loop's time.
+
+    What it needs was checked for `author`, with whom what it submits must be stamped. A call that
+    reads checks again with `requester`, on the state that it reads.
+    """
 
     request_id: str
     deadline: float
     share: ClientShare
+    author: Author
+    requester: Requester
+
+    @property
+    def user(self) -> int:
+        """The id of the user, 0 for none."""
+        return self.author.user
 
 
 class UnaryCalls:
@@ -46,11 +60,13 @@ class UnaryCalls:
     def __init__(
         self,
         node: NodePort,
+        authorizer: Authorizer,
         admission: Admission,
         deadlines: Deadlines,
         log: Logger,
         on_broken: Callable[[BaseException], None],
     ) -> None:
+        self.authorizer = authorizer
         self._node = node
         self._admission = admission
         self._deadlines = deadlines
@@ -60,17 +76,25 @@ class UnaryCalls:
         self._numbers = itertools.count(1)
 
     async def serve(
-        self, kind: str, context: Context, work: Callable[[UnaryCall], Awaitable[Reply]]
+        self,
+        kind: str,
+        path: str,
+        request: object,
+        context: Context,
+        work: Callable[[UnaryCall], Awaitable[Reply]],
     ) -> Reply:
-        """Run `work`; its error becomes the call's status."""
+        """Run `work` if the caller may make the call; an error becomes the call's status."""
         arrived = self._loop.time()
         deadline = self._deadlines.of_call(arrived, context.time_remaining())
         request_id = self._request_id(context)
         share = self._admission.client(context.peer())
         failure: str | None = "CANCELLED"
+        requester: Requester | None = None
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
-                reply = await work(UnaryCall(request_id, deadline, share))
+                requester = self.authorizer.requester(path, context)
+                author = await requester.admit(request, deadline)
+                reply = await work(UnaryCall(request_id, deadline, share, author, requester))
                 failure = None
                 return reply
             except (RaftkvError, InvariantViolation) as problem:
@@ -78,6 +102,9 @@ class UnaryCalls:
                     self._on_broken(problem)
                 error = of_write(problem)
                 failure = error.reason
+                if requester is None:
+                    await abort(context, error, identity_header(self._node))
+                requester.report(error)
                 await abort(context, error, header_of(self._node))
             finally:
                 took_ms = (self._loop.time() - arrived) * 1000
@@ -91,7 +118,10 @@ class UnaryCalls:
 
 
 class Service(Protocol):
-    """A servicer whose methods are decorated with `data_call` or `admin_call`."""
+    """A servicer whose methods are decorated with `data_call` or `admin_call`.
+
+    `kind` is the service and the method, as the log shows them: `kv.execute`.
+    """
 
     calls: UnaryCalls
 
@@ -107,10 +137,12 @@ def admin_call(
     """Decorates a call about the node or the cluster, which is not subject to admission."""
 
     def decorate(work: Work[ServiceT, Request, Reply]) -> Method[ServiceT, Request, Reply]:
+        path = _path_of(kind, work.__name__)
+
         @functools.wraps(work)
         async def method(service: ServiceT, request: Request, context: Context) -> Reply:
             return await service.calls.serve(
-                kind, context, functools.partial(work, service, request)
+                kind, path, request, context, functools.partial(work, service, request)
             )
 
         return method
@@ -125,6 +157,7 @@ def data_call(
 
     def decorate(work: Work[ServiceT, Request, Reply]) -> Method[ServiceT, Request, Reply]:
         @functools.wraps(work)
+        @functools.wraps(work)
         async def admitted(service: ServiceT, request: Request, call: UnaryCall) -> Reply:
             size_bytes = request.ByteSize()  # type: ignore[attr-defined]
             call.share.enter(size_bytes)
@@ -136,6 +169,16 @@ def data_call(
         return admin_call(kind)(admitted)
 
     return decorate
+
+
+_SERVICES = {name.lower(): name for name in api_pb2.DESCRIPTOR.services_by_name}
+
+
+def _path_of(kind: str, method: str) -> str:
+    path = rpc_path(_SERVICES[kind.split(".")[0]], method)
+    if path not in ACCESS:
+        raise TypeError(f"raftkv.server.access does not say what {path} needs")
+    return path
 
 
 def header_of(node: NodePort) -> api_pb2.ReplyHeader:

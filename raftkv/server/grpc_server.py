@@ -18,6 +18,9 @@ from raftkv.logs import Logger, RateLimited
 from raftkv.rpc.v1 import api_pb2
 from raftkv.server import health
 from raftkv.server.admission import Admission
+from raftkv.server.audit import Audit
+from raftkv.server.authentication import Authenticator
+from raftkv.server.authorization import Authorizer, identity_header
 from raftkv.server.call_intake import (
     KEEP_ALIVE,
     LOCK_WAIT,
@@ -31,7 +34,7 @@ from raftkv.server.call_intake import (
     StreamMethod,
     methods_of,
 )
-from raftkv.server.calls import Deadlines, UnaryCalls, header_of
+from raftkv.server.calls import Deadlines, UnaryCalls
 from raftkv.server.disk_space import RequireRoom, room_for_all
 from raftkv.server.health import Health
 from raftkv.server.node_port import NodePort
@@ -115,12 +118,14 @@ class ClientServer:
         )
         deadlines = Deadlines.of_settings(settings)
         reader = ReadHandler(node, limits, on_broken)
-        calls = UnaryCalls(node, self._admission, deadlines, log, on_broken)
+        audit = Audit(log, asyncio.get_running_loop().time)
+        authorizer = Authorizer(node, Authenticator(node), audit, settings)
+        calls = UnaryCalls(node, authorizer, self._admission, deadlines, log, on_broken)
         self._health = Health(node)
         self._pipelines = PipelineService(
-            node, reader, self._admission, deadlines, limits, log, require_room
+            node, reader, authorizer, self._admission, deadlines, limits, log, require_room
         )
-        self._watches = WatchService(node, self._admission, settings, on_broken)
+        self._watches = WatchService(node, authorizer, self._admission, settings, on_broken)
         self._leases = LeaseService(node, reader, calls, deadlines)
         self._locks = LockService(node, reader, calls, limits)
         kv = KVService(node, reader, calls, limits, require_room)
@@ -135,11 +140,10 @@ class ClientServer:
                 _path("Watch", "Open"): StreamMethod(self._watches.open, WATCH),
                 _path("Lease", "KeepAlive"): StreamMethod(self._leases.keep_alive, KEEP_ALIVE),
             }
-            | self._health.methods()
-            | Reflection(SERVICES).methods(),
+            | authorizer.guard(self._health.methods() | Reflection(SERVICES).methods()),
             ClientTraffic(),
             RateLimited(log, asyncio.get_running_loop().time),
-            lambda: header_of(node),
+            lambda: identity_header(node),
         )
         self._server = GrpcPort(
             "client", self._intake, options(limits), tls, descriptors_max=descriptors_max
