@@ -31,6 +31,7 @@ from raftkv.kv.limits import (
     ROLE_BYTES_MAX,
     ROLES_MAX,
     ROLES_PER_USER_MAX,
+    TOKEN_TTL_MS_MAX,
     TOKENS_MAX,
     USERS_MAX,
 )
@@ -385,6 +386,12 @@ class AuthChange:
         self._protect_root(user)
         if not request.id or len(request.secret_hash) < SECRET_BYTES_MIN or request.ttl_ms < 0:
             raise InvalidRequest("a token needs an id, the hash of its secret, and a ttl_ms >= 0")
+        if request.ttl_ms > TOKEN_TTL_MS_MAX:
+            raise InvalidRequest(
+                f"ttl_ms is {request.ttl_ms}, the limit is {TOKEN_TTL_MS_MAX}; give a shorter time,"
+                " or 0 for a token without end",
+                field="ttl_ms",
+            )
         if request.id in self._before.tokens:
             raise Refused("there is a token of this id already")
         tokens = dict(self._before.tokens)

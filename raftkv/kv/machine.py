@@ -407,10 +407,9 @@ class StateMachine:
 
     def has_result(self, session: int, sequence: int, user: int) -> bool:
         """Whether the result of a batch is remembered, in a session that this user may use."""
-        return (
-            self._store.get(Family.SESSIONS, session_key(session, sequence)) is not None
-            and self.lease_owner(session) in (0, user)
-        )
+        return self._store.get(
+            Family.SESSIONS, session_key(session, sequence)
+        ) is not None and self.lease_owner(session) in (0, user)
 
     def knows_idempotency_key(self, command: kv_pb2.Command, user: int) -> bool:
         """Whether a command of this user has run under the command's idempotency key."""

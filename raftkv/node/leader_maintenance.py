@@ -101,7 +101,6 @@ class LeaderMaintenance:
                 self._log.info("members_updated", term=raft.current_term)
                 raft.propose_membership(updated, force=True)  # its voters stay as they are
 
-
     def _propose_signing_key_if_due(self, now_s: float) -> None:
         """Propose a new signing key if there is none yet, or if the newest is old."""
         raft, machine = self._replica.raft, self._replica.machine

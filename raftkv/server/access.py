@@ -158,20 +158,23 @@ _OF_SERVICES: Final[Mapping[str, Mapping[str, Requirement]]] = {
         "Status": _USER,
         "UserAdd": _AUTH,
         "UserGet": _admin(
-            AdminRight.AUTH, summary="the right `auth`, but for the caller's own user",
+            AdminRight.AUTH,
+            summary="the right `auth`, but for the caller's own user",
             own=_owns_name,
         ),
         "UserList": _AUTH,
         "UserDelete": _AUTH,
         "UserSetPassword": _admin(
-            AdminRight.AUTH, summary="the right `auth`, but for the caller's own password",
+            AdminRight.AUTH,
+            summary="the right `auth`, but for the caller's own password",
             own=_owns_name,
         ),
         "UserGrantRole": _AUTH,
         "UserRevokeRole": _AUTH,
         "RoleAdd": _AUTH,
         "RoleGet": _admin(
-            AdminRight.AUTH, summary="the right `auth`, but for a role that the caller has",
+            AdminRight.AUTH,
+            summary="the right `auth`, but for a role that the caller has",
             own=_has_role,
         ),
         "RoleList": _AUTH,
@@ -207,3 +210,8 @@ HAS_NODES: Final = frozenset(
 def rpc_path(service: str, method: str) -> str:
     """The path of an RPC of ours, as gRPC names it."""
     return f"/{PACKAGE}.{service}/{method}"
+
+
+def name_of_rpc(path: str) -> str:
+    """The name of an RPC for people: `KV.Range`."""
+    return path[1:].removeprefix(f"{PACKAGE}.").replace("/", ".")

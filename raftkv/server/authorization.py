@@ -8,6 +8,7 @@ that were checked, so that a node that lags allows nothing that has been withdra
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final, TypeAlias
 
@@ -26,12 +27,13 @@ from raftkv.kv.rights import (
     unauthenticated,
     withheld,
 )
+from raftkv.logs import Logger
 from raftkv.peer.ports import NO_AUTHOR, Author
 from raftkv.rpc.v1 import api_pb2, kv_pb2
 from raftkv.server import failures
-from raftkv.server.access import ACCESS, HAS_NODES
+from raftkv.server.access import ACCESS, HAS_NODES, name_of_rpc
 from raftkv.server.audit import Audit, address_of
-from raftkv.server.authentication import NO_CREDENTIAL, Authenticator, Credential
+from raftkv.server.authentication import NO_CREDENTIAL, Authenticator
 from raftkv.server.call_intake import Method, UnaryMethod
 from raftkv.server.node_port import NodePort
 from raftkv.server.traffic import CallTraffic
@@ -51,19 +53,15 @@ CHECK_UNITS: Final = 4
 class Authorizer:
     """Authenticates the callers of one node, and has the requirements of all calls."""
 
-    def __init__(
-        self, node: NodePort, authenticator: Authenticator, audit: Audit, settings: Settings
-    ) -> None:
+    def __init__(self, node: NodePort, settings: Settings, log: Logger) -> None:
         self.node = node
-        self.authenticator = authenticator
-        self._audit = audit
+        self.authenticator = Authenticator(node)
+        self.audit = Audit(log, asyncio.get_running_loop().time)
         self.cluster_name = settings.cluster_name
         self._settings = settings
         self._streams_read = 0
         host, _ = split_host_port(settings.client_listen)
-        self.requires_certificate = not (
-            settings.allow_insecure_network or is_loopback_host(host)
-        )
+        self.requires_certificate = not (settings.allow_insecure_network or is_loopback_host(host))
         """Whether, while authentication is not enabled, only callers with a certificate are
         served: else whoever reaches the port could do everything.
         """
@@ -75,20 +73,17 @@ class Authorizer:
         requirement = ACCESS[path]
         if requirement.open(self._settings):
             return Requester(self, path, context, is_open=True)
-        try:
-            requester = Requester(self, path, context)
-            requester.author()
-        except Unauthenticated as error:
-            self.report_refusal(path, context, NO_CREDENTIAL, error)
-            raise
+        requester = Requester(self, path, context)
+        requester.author()
         return requester
 
-    async def refuse_stream(self, context: Context, error: RaftkvError) -> None:
+    async def refuse_stream(self, path: str, context: Context, error: RaftkvError) -> None:
         """End a stream that is not served, after its first message.
 
         A refusal during a write of the caller reaches it without its reason: its gRPC reports
         "Internal error from Core".
         """
+        self.report_refusal(path, context, error)
         if self._streams_read < STREAMS_READ_MAX:
             self._streams_read += 1
             try:
@@ -101,11 +96,11 @@ class Authorizer:
         await failures.abort(context, error, identity_header(self.node))
 
     def report_refusal(
-        self, path: str, context: Context, credential: Credential, error: RaftkvError
+        self, path: str, context: Context, error: RaftkvError, who: str = ""
     ) -> None:
-        """Write the audit event of an `Unauthenticated` or `PermissionDenied`."""
-        who = self.authenticator.name_of(credential)
-        self._audit.refused(who, address_of(real_peer(context)), path[1:], error)
+        """Write the audit event, if the error refuses the caller."""
+        if isinstance(error, (PermissionDenied, Unauthenticated)):
+            self.audit.refused(who, address_of(real_peer(context)), name_of_rpc(path), error)
 
     def guard(self, methods: dict[str, Method]) -> dict[str, Method]:
         """The same methods, for callers that are authenticated where the requirement says so.
@@ -115,12 +110,19 @@ class Authorizer:
         return {path: self._guarded(path, method) for path, method in methods.items()}
 
     def _guarded(self, path: str, method: Method) -> Method:
+        def require(context: Context) -> None:
+            try:
+                self.requester(path, context)
+            except RaftkvError as error:
+                self.report_refusal(path, context, error)
+                raise
+
         def serve_unary(request: Any, context: Context) -> Any:
-            self.requester(path, context)
+            require(context)
             return method.work(request, context)  # type: ignore[union-attr]
 
         async def serve_stream(request: Any, context: Context, traffic: CallTraffic) -> None:
-            self.requester(path, context)
+            require(context)
             await method.serve(request, context, traffic)  # type: ignore[union-attr]
 
         if isinstance(method, UnaryMethod):
@@ -152,9 +154,7 @@ class Requester:
         self._path = path
         self._context = context
         self._is_open = is_open
-        self._credential = (
-            NO_CREDENTIAL if is_open else authorizer.authenticator.of_call(context)
-        )
+        self._credential = NO_CREDENTIAL if is_open else authorizer.authenticator.of_call(context)
         self._node_id: int | None = None
         """The node whose certificate the caller has shown, for the calls that nodes may make."""
 
@@ -173,6 +173,11 @@ class Requester:
         """
 
     # ---- who -------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """The name of the user or of the certificate, empty for none."""
+        return self._authorizer.authenticator.name_of(self._credential)
 
     def author(self) -> Author:
         """The user now, and the revision of the rights on this node.
@@ -224,8 +229,15 @@ class Requester:
 
     def report(self, error: RaftkvError) -> None:
         """Write the audit event, if the error refuses the caller."""
-        if isinstance(error, PermissionDenied | Unauthenticated):
-            self._authorizer.report_refusal(self._path, self._context, self._credential, error)
+        if not self._is_open:  # such a call reports in its own way
+            self._authorizer.report_refusal(self._path, self._context, error, self.name)
+
+    def report_act(
+        self, what: str, target: Mapping[str, object], error: RaftkvError | None = None
+    ) -> None:
+        """Write the audit event of an administrative act, done or failed."""
+        address = address_of(real_peer(self._context))
+        self._authorizer.audit.act(self.name, address, what, error, **target)
 
     # ---- what ------------------------------------------------------------------------
 
@@ -247,12 +259,15 @@ class Requester:
         Returns the author with whom it was checked.
         """
         author, requirement = self.author(), ACCESS[self._path]
+        may_as_node = self._node_id is not None and requirement.node(request, self._node_id)
         if self._is_bare_node:
-            if not requirement.node(request, self._node_id):
+            if not may_as_node:
                 raise unauthenticated()
-        elif self.grants is not None and self.rights is not None and not (
-            (self._node_id is not None and requirement.node(request, self._node_id))
-            or requirement.own(request, self.rights, author.user)
+        elif (
+            self.grants is not None
+            and self.rights is not None
+            and not may_as_node
+            and not requirement.own(request, self.rights, author.user)
         ):
             self.rights.require(author.user, requirement.needs(request))
         return author

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import functools
 import itertools
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias, TypeVar
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import grpc
 import structlog
@@ -19,9 +19,11 @@ from raftkv.peer.ports import Author
 from raftkv.rpc.v1 import api_pb2
 from raftkv.server.access import ACCESS, rpc_path
 from raftkv.server.admission import Admission, ClientShare
+from raftkv.server.audit import address_of, target_of
 from raftkv.server.authorization import Authorizer, Requester, identity_header
 from raftkv.server.failures import abort, ends_service, of_write
 from raftkv.server.node_port import NodePort
+from raftkv.tls.certificates import real_peer
 
 REQUEST_ID_METADATA = "x-request-id"
 REQUEST_ID_CHARACTERS_MAX = 128
@@ -36,19 +38,40 @@ class UnaryCall:
     """An admitted call. `deadline` is in the event loop's time.
 
     What it needs was checked for `author`, with whom what it submits must be stamped. A call that
-    reads checks again with `requester`, on the state that it reads.
+    reads checks again on the state that it reads, by `recheck` or with `requester`.
     """
 
     request_id: str
     deadline: float
     share: ClientShare
     author: Author
-    requester: Requester
+    requester: Requester = field(repr=False)
+    request: object = field(repr=False)
+    context: Context = field(repr=False)
 
     @property
     def user(self) -> int:
         """The id of the user, 0 for none."""
         return self.author.user
+
+    @property
+    def address(self) -> str:
+        """The network address of the caller."""
+        return address_of(real_peer(self.context))
+
+    def recheck(self) -> Author:
+        """Check what the call needs against the present rights; returns with whom.
+
+        Raises `Unauthenticated` and `PermissionDenied`.
+        """
+        return self.requester.require_for(self.request)
+
+
+class Act(NamedTuple):
+    """An administrative act, for the audit log."""
+
+    what: str
+    target: Mapping[str, object]
 
 
 class UnaryCalls:
@@ -82,8 +105,12 @@ class UnaryCalls:
         request: object,
         context: Context,
         work: Callable[[UnaryCall], Awaitable[Reply]],
+        act: Act | None = None,
     ) -> Reply:
-        """Run `work` if the caller may make the call; an error becomes the call's status."""
+        """Run `work` if the caller may make the call; an error becomes the call's status.
+
+        An `act` goes into the audit log, and so does every refusal.
+        """
         arrived = self._loop.time()
         deadline = self._deadlines.of_call(arrived, context.time_remaining())
         request_id = self._request_id(context)
@@ -94,8 +121,11 @@ class UnaryCalls:
             try:
                 requester = self.authorizer.requester(path, context)
                 author = await requester.admit(request, deadline)
-                reply = await work(UnaryCall(request_id, deadline, share, author, requester))
+                call = UnaryCall(request_id, deadline, share, author, requester, request, context)
+                reply = await work(call)
                 failure = None
+                if act is not None:
+                    requester.report_act(act.what, act.target)
                 return reply
             except (RaftkvError, InvariantViolation) as problem:
                 if ends_service(problem):
@@ -103,8 +133,12 @@ class UnaryCalls:
                 error = of_write(problem)
                 failure = error.reason
                 if requester is None:
+                    self.authorizer.report_refusal(path, context, error)
                     await abort(context, error, identity_header(self._node))
-                requester.report(error)
+                elif act is not None:
+                    requester.report_act(act.what, act.target, error)
+                else:
+                    requester.report(error)
                 await abort(context, error, header_of(self._node))
             finally:
                 took_ms = (self._loop.time() - arrived) * 1000
@@ -118,7 +152,7 @@ class UnaryCalls:
 
 
 class Service(Protocol):
-    """A servicer whose methods are decorated with `data_call` or `admin_call`.
+    """A servicer whose methods are decorated with `data_call`, `admin_call` or `act_call`.
 
     `kind` is the service and the method, as the log shows them: `kv.execute`.
     """
@@ -143,6 +177,30 @@ def admin_call(
         async def method(service: ServiceT, request: Request, context: Context) -> Reply:
             return await service.calls.serve(
                 kind, path, request, context, functools.partial(work, service, request)
+            )
+
+        return method
+
+    return decorate
+
+
+def act_call(
+    kind: str, what: str
+) -> Callable[[Work[ServiceT, Request, Reply]], Method[ServiceT, Request, Reply]]:
+    """Decorates an `admin_call` that is an administrative act `what`, such as `Auth.UserAdd`."""
+
+    def decorate(work: Work[ServiceT, Request, Reply]) -> Method[ServiceT, Request, Reply]:
+        path = _path_of(kind, work.__name__)
+
+        @functools.wraps(work)
+        async def method(service: ServiceT, request: Request, context: Context) -> Reply:
+            return await service.calls.serve(
+                kind,
+                path,
+                request,
+                context,
+                functools.partial(work, service, request),
+                Act(what, target_of(request)),  # type: ignore[arg-type]  # a message
             )
 
         return method

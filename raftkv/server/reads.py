@@ -67,9 +67,7 @@ class ReadHandler:
         if barrier is not None:
             await barrier
 
-    def at_once(
-        self, reads: api_pb2.ReadBatch, requester: Requester
-    ) -> api_pb2.ReadResults | None:
+    def at_once(self, reads: api_pb2.ReadBatch, requester: Requester) -> api_pb2.ReadResults | None:
         """The answer, if the reads are few and simple enough for this turn of the event loop.
 
         Raises `Unauthenticated`.
@@ -133,9 +131,7 @@ class ReadHandler:
         answer.staleness_ms = self._levels.staleness_ms(reads, fresh_as_of_s)
         return answer if self._levels.allow(reads, answer.staleness_ms) else None
 
-    def _point(
-        self, request: kv_pb2.Range, requester: Requester, result: kv_pb2.Result
-    ) -> None:
+    def _point(self, request: kv_pb2.Range, requester: Requester, result: kv_pb2.Result) -> None:
         try:
             check_range(request, self._limits)
             requester.require_read_of_key(request.key)
@@ -209,9 +205,7 @@ class _Reply:
         self.answer.results.append(result)
 
 
-def _steps(
-    machine: StateMachine, request: _Read, requester: Requester
-) -> Steps[kv_pb2.Result]:
+def _steps(machine: StateMachine, request: _Read, requester: Requester) -> Steps[kv_pb2.Result]:
     if isinstance(request, kv_pb2.Range):
         requester.require(needs_of_range(request))
         return machine.read(request)

@@ -103,7 +103,7 @@ class PipelineService:
         try:
             requester = self._authorizer.requester(OPEN, context)
         except RaftkvError as error:
-            await self._authorizer.refuse_stream(context, error)
+            await self._authorizer.refuse_stream(OPEN, context, error)
             return
         stream = PipelineStream(
             f"pipeline-{next(self._names)}",
@@ -282,9 +282,11 @@ class PipelineService:
         commands whose rights were withdrawn meanwhile.
         """
         outcome = kv_pb2.BatchResult.FromString(results)
-        for each in (outcome, *outcome.results):
-            if each.HasField("failure"):
-                request.stream.requester.report(error_of(each.failure))
+        failed = [each.failure for each in outcome.results if each.HasField("failure")]
+        if outcome.HasField("failure"):
+            failed.append(outcome.failure)
+        for failure in failed:
+            request.stream.requester.report(error_of(failure))
 
     # ---- reads -----------------------------------------------------------------
 

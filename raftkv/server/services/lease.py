@@ -59,7 +59,7 @@ class LeaseService(api_pb2_grpc.LeaseServicer):
         try:
             requester = self.calls.authorizer.requester(KEEP_ALIVE, context)
         except RaftkvError as error:
-            await self.calls.authorizer.refuse_stream(context, error)
+            await self.calls.authorizer.refuse_stream(KEEP_ALIVE, context, error)
             return
         try:
             while (request := await self._next_request(context, traffic)) is not None:
@@ -124,8 +124,7 @@ class LeaseService(api_pb2_grpc.LeaseServicer):
                 keys = machine.lease_keys(request.lease, request.keys_after)
                 grants = requester.grants
                 readable = (
-                    key if grants is None or grants.read.contains_key(key) else None
-                    for key in keys
+                    key if grants is None or grants.read.contains_key(key) else None for key in keys
                 )
                 reply.more_keys = yield from fill_reply(
                     readable, reply.keys.append, len, self._reader.reply_bytes_max

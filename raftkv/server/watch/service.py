@@ -71,7 +71,7 @@ class WatchService:
         try:
             requester = self._authorizer.requester(OPEN, context)
         except RaftkvError as error:
-            await self._authorizer.refuse_stream(context, error)
+            await self._authorizer.refuse_stream(OPEN, context, error)
             return
         stream = ResponseStream(
             context.write,

@@ -133,9 +133,9 @@ class WatchSession:
             return
         for watcher in list(self._watchers.values()):
             if isinstance(watcher, Watcher):  # a request is checked when its watcher begins
-                error = self._refusal_of(watcher.filter)
-                if error is not None:
-                    self._end(watcher.watch_id, error)
+                refused = self._refusal_of(watcher.filter)
+                if refused is not None:
+                    self._end(watcher.watch_id, refused)
 
     def _refuse(self, error: RaftkvError) -> None:
         """End all watchers now, and the stream as soon as what is queued is sent."""
