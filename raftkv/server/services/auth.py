@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable
 from typing import Any, Final, TypeVar
 
 from raftkv.errors import (
@@ -17,20 +17,18 @@ from raftkv.errors import (
     UserNotFound,
 )
 from raftkv.kv.auth import NAME
-from raftkv.kv.rights import ROOT, AdminRight, Rights
+from raftkv.kv.rights import ROOT, Rights
 from raftkv.peer.ports import Author
 from raftkv.rpc.v1 import api_pb2, api_pb2_grpc, auth_pb2, kv_pb2
-from raftkv.server.audit import Audit
 from raftkv.server.authentication import (
     SESSION_TOKEN_TTL_MS,
-    Authenticator,
     new_service_token,
-    user_of_certificate,
 )
 from raftkv.server.calls import UnaryCall, UnaryCalls, act_call, admin_call, header_of
 from raftkv.server.node_port import NodePort
 from raftkv.server.passwords import FailedAttempts, PasswordHashing
 from raftkv.server.reads import ReadHandler
+from raftkv.tls.certificates import user_of_certificate
 from raftkv.wire.failures import error_of
 
 JUST_AUTHENTICATED_MS: Final = 60_000
@@ -47,19 +45,12 @@ Returned = TypeVar("Returned")
 class AuthService(api_pb2_grpc.AuthServicer):
     """Changes go through the log with the caller as their author; replies have no hash."""
 
-    def __init__(
-        self,
-        node: NodePort,
-        reader: ReadHandler,
-        calls: UnaryCalls,
-        authenticator: Authenticator,
-        audit: Audit,
-    ) -> None:
+    def __init__(self, node: NodePort, reader: ReadHandler, calls: UnaryCalls) -> None:
         self.calls = calls
         self._node = node
         self._reader = reader
-        self._authenticator = authenticator
-        self._audit = audit
+        self._authenticator = calls.authorizer.authenticator
+        self._audit = calls.authorizer.audit
         self._passwords = PasswordHashing()
         self._failed_attempts = FailedAttempts(asyncio.get_running_loop().time)
 
@@ -179,7 +170,7 @@ class AuthService(api_pb2_grpc.AuthServicer):
         self, _: api_pb2.AuthStatusRequest, call: UnaryCall
     ) -> api_pb2.AuthStatusReply:
         await self._confirm(call)
-        user = self._require(call)
+        user = call.recheck().user
         return api_pb2.AuthStatusReply(
             header=header_of(self._node),
             enabled=self._rights.enabled,
@@ -202,7 +193,7 @@ class AuthService(api_pb2_grpc.AuthServicer):
     async def UserGet(
         self, request: api_pb2.UserGetRequest, call: UnaryCall
     ) -> api_pb2.UserGetReply:
-        await self._require_auth(call, lambda rights, user: rights.name_of(user) == request.name)
+        await self._require_auth(call)
         user = self._rights.user_named(request.name)
         if user is None:
             raise UserNotFound(f"there is no user {request.name!r}", user=request.name)
@@ -227,7 +218,7 @@ class AuthService(api_pb2_grpc.AuthServicer):
     async def UserSetPassword(
         self, request: api_pb2.UserSetPasswordRequest, call: UnaryCall
     ) -> api_pb2.AuthChangeReply:
-        await self._require_auth(call, lambda rights, user: rights.name_of(user) == request.name)
+        await self._require_auth(call)
         password_hash = await self._hash(request.password, call)
         changed = auth_pb2.UserSetPassword(name=request.name, password_hash=password_hash)
         return await self._change(call, user_set_password=changed)
@@ -261,7 +252,7 @@ class AuthService(api_pb2_grpc.AuthServicer):
     async def RoleGet(
         self, request: api_pb2.RoleGetRequest, call: UnaryCall
     ) -> api_pb2.RoleGetReply:
-        await self._require_auth(call, lambda rights, user: _has_role(rights, user, request.name))
+        await self._require_auth(call)
         role = self._rights.roles.get(request.name)
         if role is None:
             raise RoleNotFound(f"there is no role {request.name!r}", role=request.name)
@@ -353,20 +344,10 @@ class AuthService(api_pb2_grpc.AuthServicer):
         """Wait until this node has applied all that was acknowledged before."""
         await self._reader.confirm(api_pb2.READ_LEVEL_LINEARIZABLE, call.deadline)
 
-    def _require(self, call: UnaryCall, needs: Iterable[AdminRight] = ()) -> int:
-        """The caller's user, who has these rights. Raises `Unauthenticated`, `PermissionDenied`."""
-        user = self._authenticator.user_of(self._authenticator.of_call(call.context))
-        self._rights.require(user, needs)
-        return user
-
-    async def _require_auth(
-        self, call: UnaryCall, is_own: Callable[[Rights, int], bool] = lambda *_: False
-    ) -> None:
+    async def _require_auth(self, call: UnaryCall) -> None:
         """Raise unless the caller has the right `auth`, or the request is about what is its own."""
         await self._confirm(call)
-        user = self._require(call, ())
-        if not (user and is_own(self._rights, user)):
-            self._rights.require(user, (AdminRight.AUTH,))
+        call.recheck()
 
     async def _hash(self, password: str, call: UnaryCall) -> str:
         return await self._in_time(call, self._passwords.hash(password, call.address))
@@ -383,15 +364,14 @@ class AuthService(api_pb2_grpc.AuthServicer):
 
     async def _change(self, call: UnaryCall, **command: Any) -> api_pb2.AuthChangeReply:
         """Put the command through the log, as the caller's. Raises what forbade it at apply."""
-        rights = self._rights
-        user = self._require(call)
+        author = call.recheck()  # a password may have been hashed since the last check
         changes = kv_pb2.Command(auth=auth_pb2.AuthCommand(**command))
         batch = kv_pb2.CommandBatch(commands=[changes])
         results = await self._node.submit(
             batch.SerializeToString(),
             call.deadline,
             client=call.share.number,
-            author=Author(user, rights.revision),
+            author=author,
         )
         outcome = kv_pb2.BatchResult.FromString(results)
         if outcome.HasField("failure"):
@@ -406,8 +386,3 @@ class AuthService(api_pb2_grpc.AuthServicer):
 
 def _user_info(user: auth_pb2.User) -> api_pb2.UserInfo:
     return api_pb2.UserInfo(name=user.name, roles=user.roles, has_password=bool(user.password_hash))
-
-
-def _has_role(rights: Rights, user: int, role: str) -> bool:
-    found = rights.users.get(user)
-    return found is not None and role in found.roles
