@@ -46,8 +46,10 @@ class Secrets:
     raw: list[bytes] = field(default_factory=lambda: [VALUE])
 
     def found_in(self, text: str) -> list[str]:
-        parts = [*self.texts, *(each.decode(errors="ignore") for each in self.raw)]
-        parts += [each.hex() for each in self.raw] + [repr(each)[2:-1] for each in self.raw]
+        parts = list(self.texts)
+        for each in self.raw:
+            parts += [each.decode(errors="ignore"), each.hex(), repr(each)[2:-1]]
+            parts.append(repr(auth_pb2.SigningKey(secret=each))[len('secret: "') : -len('"\n')])
         return [part for part in parts if len(part) > 3 and part in text]
 
 
