@@ -52,16 +52,25 @@ class Checked(NamedTuple):
     weight: int
     """The cost of the batch at most, in commands on one key."""
 
+    compactions: Sequence[tuple[int, int]] = ()
+    """The revisions to compact, each after the position of its command: administrative acts."""
+
 
 def check_batch(batch: kv_pb2.CommandBatch, limits: Limits) -> Checked:
     """Check all commands of the batch, and weigh it."""
     return run(check_in_steps(batch, limits))
 
 
-def check_in_steps(batch: kv_pb2.CommandBatch, limits: Limits) -> Steps[Checked]:
-    """As `check_batch`, in bounded steps: a batch of large commands takes long."""
+def check_in_steps(
+    batch: kv_pb2.CommandBatch, limits: Limits, *, of_node: bool = False
+) -> Steps[Checked]:
+    """As `check_batch`, in bounded steps: a batch of large commands takes long.
+
+    `of_node`: a node has sent it, whose commands on users and roles are allowed.
+    """
     pace = Pace()
     refused: list[tuple[int, RaftkvError]] = []
+    compactions: list[tuple[int, int]] = []
     weight = len(batch.commands)
     batch_bytes = batch.ByteSize()
     try:
@@ -77,15 +86,17 @@ def check_in_steps(batch: kv_pb2.CommandBatch, limits: Limits) -> Steps[Checked]
             if 0 < len(put.key) <= key_bytes_max and not put.ignore_value and not put.ignore_lease:
                 continue
         try:
-            check_command(command, limits)
+            check_command(command, limits, of_node=of_node)
         except InvalidRequest as error:
             refused.append((position, error))
         else:
             weight += _further_weight(command)
+            if command.HasField("compact"):
+                compactions.append((position, command.compact.revision))
         operations = _operations_total(command.transaction)  # of another command: none
         if pace.spend(UNITS_PER_CHECK * (2 + operations)):
             yield
-    return Checked(refused, weight)
+    return Checked(refused, weight, compactions)
 
 
 def check_forwarded(commands: bytes, limits: Limits) -> Steps[Checked]:
@@ -95,7 +106,7 @@ def check_forwarded(commands: bytes, limits: Limits) -> Steps[Checked]:
     except DecodeError as error:
         wrong = InvalidRequest(f"what was forwarded is not a CommandBatch: {error}")
         return Checked([(WHOLE_BATCH, wrong)], 0)
-    return (yield from check_in_steps(batch, limits))
+    return (yield from check_in_steps(batch, limits, of_node=True))
 
 
 def _further_weight(command: kv_pb2.Command) -> int:
@@ -123,8 +134,8 @@ def _weight_of_transaction(transaction: kv_pb2.Transaction) -> int:
     )
 
 
-def check_command(command: kv_pb2.Command, limits: Limits) -> None:
-    """Raise `InvalidRequest` for a command that can never succeed."""
+def check_command(command: kv_pb2.Command, limits: Limits, *, of_node: bool = False) -> None:
+    """Raise `InvalidRequest` for a command that can never succeed, or that only nodes create."""
     _check_size("the command", command.ByteSize(), limits)
     _check_idempotency(command, limits)
     if len(command.fences) > limits.fences_max:
@@ -157,6 +168,10 @@ def check_command(command: kv_pb2.Command, limits: Limits) -> None:
                 )
         case "lease_grant":
             _check_ttl("lease_grant.ttl_ms", command.lease_grant.ttl_ms)
+        case "auth" if not of_node:
+            raise InvalidRequest(
+                "command.auth is created by nodes only; call the service Auth", field="auth"
+            )
         case None:
             raise InvalidRequest("command is not set; say what to do")
 
