@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         Client as Client,
         connect as connect,
     )
+    from raftkv.client.connection.tls import Tls as Tls
     from raftkv.client.coordination.election import (
         Election as Election,
         LeaderInfo as LeaderInfo,

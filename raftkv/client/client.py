@@ -7,6 +7,7 @@ import random
 import warnings
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn, Self
 
@@ -17,10 +18,12 @@ from raftkv.client.api.locks import ElectionMethods, LockMethods
 from raftkv.client.api.pages import PagedMethods
 from raftkv.client.api.transactions import TransactionMethods
 from raftkv.client.api.watches import WatchMethods
-from raftkv.client.connection.endpoints import parse_endpoints
+from raftkv.client.connection.endpoints import split_scheme
 from raftkv.client.connection.home import check_threads
 from raftkv.client.connection.link import Links
+from raftkv.client.connection.tls import Tls
 from raftkv.client.settings import ClientSettings
+from raftkv.errors import ConfigurationError
 
 DEFAULT_TIMEOUT_S = 5.0
 
@@ -95,12 +98,14 @@ class Connecting:
         endpoints: str | Sequence[str],
         timeout: float,
         settings: ClientSettings | None,
+        tls: Tls | bool | None,
         links: Links | None,
         rng: random.Random | None,
     ) -> None:
         if not isinstance(endpoints, str):
             endpoints = to_list(endpoints, str, "endpoints", '"host:port"')
-        self._endpoints = parse_endpoints(endpoints)
+        self._endpoints, by_scheme = split_scheme(endpoints)
+        self._tls = _tls_of(tls, by_scheme)
         self._timeout = to_timeout(timeout)
         self._settings = ClientSettings() if settings is None else settings
         to_instance(self._settings, ClientSettings, "settings", "raftkv.ClientSettings(...)")
@@ -140,10 +145,12 @@ class Connecting:
             # Imported late: a simulator's client has no gRPC. The first must load it.
             from raftkv.client.connection.grpc_fork import forks
             from raftkv.client.connection.grpc_link import GrpcLink
+            from raftkv.client.connection.grpc_tls import ChannelCredentials
 
             check_threads()
             forks.check()
-            links = GrpcLink
+            credentials = None if self._tls is None else ChannelCredentials(self._tls)
+            links = partial(GrpcLink, tls=credentials)
         client = Client(self._endpoints, self._timeout, self._settings, links, self._rng)
         try:
             await client._connect()
@@ -153,11 +160,27 @@ class Connecting:
         return client
 
 
+def _tls_of(tls: Tls | bool | None, by_scheme: bool) -> Tls | None:
+    """How to connect by TLS; None: in plaintext. `by_scheme`: `raftkvs://` asks for TLS."""
+    if isinstance(tls, bool):
+        if by_scheme and not tls:
+            raise ConfigurationError(
+                "tls is False, but the endpoints begin with raftkvs://, which asks for TLS; change"
+                " one of them",
+                setting="tls",
+            )
+        return Tls() if tls else None
+    if tls is None:
+        return Tls.from_environment() if by_scheme else None
+    return to_instance(tls, Tls, "tls", "raftkv.Tls(...), True, False or None")
+
+
 def connect(
     endpoints: str | Sequence[str],
     *,
     timeout: float = DEFAULT_TIMEOUT_S,
     settings: ClientSettings | None = None,
+    tls: Tls | bool | None = None,
     links: Links | None = None,
     rng: random.Random | None = None,
 ) -> Connecting:
@@ -168,10 +191,14 @@ def connect(
 
     or `client = await raftkv.connect(...)` and `await client.close()`.
 
-    - `endpoints`: one or several, in a list or in one text with commas.
+    - `endpoints`: one or several, in a list or in one text with commas. `raftkvs://` in front of
+      the text, or of each in a list, asks for TLS.
     - `timeout`: the default of every call, in seconds, at most `ClientSettings.timeout_s_max` (60),
       and how long to wait for a node here.
     - `settings`: bounds and times of the client, see `ClientSettings`.
+    - `tls`: a `Tls` with the files for it; True: TLS with the system's CAs. None: with `raftkvs://`
+      TLS with the files that the environment names (RAFTKV_CACERT, RAFTKV_CERT, RAFTKV_KEY), else
+      plaintext. It holds for every node, also for those that the cluster names later.
 
     `links` and `rng` are for simulators: the network and the source of randomness.
 
@@ -183,8 +210,8 @@ def connect(
     (locks, elections, recipes) then waits without a limit.
 
     Raises `ConnectionFailed` if no node answers within `timeout`; `ConfigurationError` for
-    endpoints that are no addresses; `InvalidRequest` for another wrong argument; `WrongCluster` if
-    the endpoints answer for two clusters; `WrongProcess` in a forked child in which gRPC can't
-    work; `GreenThreads` under gevent.
+    endpoints that are no addresses, and for a file of `tls` that can't be used; `InvalidRequest`
+    for another wrong argument; `WrongCluster` if the endpoints answer for two clusters;
+    `WrongProcess` in a forked child in which gRPC can't work; `GreenThreads` under gevent.
     """
-    return Connecting(endpoints, timeout, settings, links, rng)
+    return Connecting(endpoints, timeout, settings, tls, links, rng)

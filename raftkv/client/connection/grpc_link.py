@@ -15,19 +15,22 @@ import grpc.aio
 
 from raftkv.client.connection.cluster_identity import identity_facts
 from raftkv.client.connection.grpc_fork import forks
+from raftkv.client.connection.grpc_tls import ChannelCredentials, why_plaintext_failed
 from raftkv.client.connection.link import PIPELINE
 from raftkv.errors import ConnectionFailed, OutcomeUnknown, RaftkvError
 from raftkv.wire.addresses import split_host_port
 from raftkv.wire.grpc_status import read_status
 
 RESOLVE_S_MAX = 1.0
+EXPLAIN_S_MAX = 0.5  # for gRPC to say why it is not connected, which it does at once
+HEALTH = "/grpc.health.v1.Health/Check"
 
 EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]  # missing from the stubs
 
 POLLER = "PollerCompletionQueue"
 LOOP_CLOSED = "Event loop is closed"
 
-OPTIONS: tuple[tuple[str, int], ...] = (
+OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.max_send_message_length", 16 << 20),
     ("grpc.max_receive_message_length", 64 << 20),
     # A node that restarts is found at once; gRPC's own default waits up to two minutes.
@@ -74,10 +77,15 @@ class LateAnswers:
 
 
 class GrpcLink:
-    """The link to one address. Belongs to the event loop that it was first used on."""
+    """The link to one address. Belongs to the event loop that it was first used on.
 
-    def __init__(self, address: str) -> None:
+    `tls`: the credentials of a connection by TLS; None: plaintext.
+    """
+
+    def __init__(self, address: str, tls: ChannelCredentials | None = None) -> None:
         self.address = address
+        self._tls = tls
+        self._credentials: grpc.ChannelCredentials | None = None  # of the channel
         self.loop = asyncio.get_running_loop()
         self._channel: grpc.aio.Channel | None = None
         self._name_known = False  # the host's name was resolved
@@ -115,11 +123,7 @@ class GrpcLink:
 
     async def connected(self) -> grpc.aio.Channel:
         """The channel, once it is connected. Raises `ConnectionFailed` if the attempt fails."""
-        if self._channel is None:
-            self._channel = grpc.aio.insecure_channel(self.address, options=OPTIONS)
-            forks.opened(self)
-            LateAnswers.drop(self.loop)
-        channel = self._channel
+        channel = self._current_channel()
         state = channel.get_state(try_to_connect=True)
         while state is not grpc.ChannelConnectivity.READY:
             if state in (
@@ -131,8 +135,27 @@ class GrpcLink:
             state = channel.get_state(try_to_connect=True)
         return channel
 
+    def _current_channel(self) -> grpc.aio.Channel:
+        """The channel: a new one if it is not connected and the TLS files have changed."""
+        channel, tls = self._channel, self._tls
+        if channel is None:
+            forks.opened(self)
+            LateAnswers.drop(self.loop)
+        elif tls is None or channel.get_state() is grpc.ChannelConnectivity.READY:
+            return channel
+        if tls is None:
+            channel = grpc.aio.insecure_channel(self.address, options=OPTIONS)
+        elif (credentials := tls.current()) is not self._credentials or channel is None:
+            # The channel before is not closed, which would cancel calls that still end in order on
+            # a connection that the node is closing. gRPC closes it when its last user is gone.
+            self._credentials = credentials
+            options = (*OPTIONS, *tls.options)
+            channel = grpc.aio.secure_channel(self.address, credentials, options=options)
+        self._channel = channel
+        return channel
+
     async def _why_unconnected(self) -> str:
-        """gRPC does not distinguish an unknown host name from a node that is down."""
+        """gRPC's state of a channel does not distinguish the reasons."""
         host, port = split_host_port(self.address)
         if not self._name_known:
             # Several callers may share one look-up.
@@ -145,7 +168,21 @@ class GrpcLink:
             if failure := look_up.result():
                 return f"the host name in {self.address} can't be resolved: {failure}"
             self._name_known = True
-        return f"{self.address} takes no connection"
+        details = await self._last_failure()
+        if self._tls is None:
+            return why_plaintext_failed(self.address, details)
+        return self._tls.why_failed(self.address, details)
+
+    async def _last_failure(self) -> str:
+        """gRPC's description of the last attempt to connect, which it gives to calls only."""
+        channel: Any = self._channel
+        if channel is None:
+            return ""
+        try:
+            await channel.unary_unary(HEALTH)(b"", timeout=EXPLAIN_S_MAX)
+        except grpc.aio.AioRpcError as error:
+            return error.details() or ""
+        return ""
 
     async def close(self) -> None:
         """See `Link.close`."""

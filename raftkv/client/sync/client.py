@@ -12,6 +12,7 @@ from raftkv.client.api.reads import Fallback
 from raftkv.client.api.transactions import T
 from raftkv.client.client import DEFAULT_TIMEOUT_S, connect
 from raftkv.client.connection.home import check_threads
+from raftkv.client.connection.tls import Tls
 from raftkv.client.model.op import Operation, Sort
 from raftkv.client.model.read_levels import Level, ReadLevel
 from raftkv.client.model.results import (
@@ -1189,6 +1190,7 @@ def connect_sync(
     *,
     timeout: float = DEFAULT_TIMEOUT_S,
     settings: ClientSettings | None = None,
+    tls: Tls | bool | None = None,
 ) -> SyncClient:
     """Connect to the cluster with a node at any of `endpoints`, "host:port" each.
 
@@ -1197,10 +1199,14 @@ def connect_sync(
 
     or `client = raftkv.connect_sync(...)` and `client.close()`.
 
-    - `endpoints`: one or several, in a list or in one text with commas.
+    - `endpoints`: one or several, in a list or in one text with commas. `raftkvs://` in front of
+      the text, or of each in a list, asks for TLS.
     - `timeout`: the default of every call, in seconds, at most `ClientSettings.timeout_s_max` (60),
       and how long to wait for a node here.
     - `settings`: bounds and times of the client, see `ClientSettings`.
+    - `tls`: a `Tls` with the files for it; True: TLS with the system's CAs. None: with `raftkvs://`
+      TLS with the files that the environment names (RAFTKV_CACERT, RAFTKV_CERT, RAFTKV_KEY), else
+      plaintext. It holds for every node, also for those that the cluster names later.
 
     A timeout of 0, here or in a call, means one attempt. Such a call does not wait for locks that
     others hold, and is not retried: a refusal or failure of the attempt is its result. It waits
@@ -1210,13 +1216,13 @@ def connect_sync(
     (locks, elections, recipes) then waits without a limit.
 
     Raises `ConnectionFailed` if no node answers within `timeout`; `ConfigurationError` for
-    endpoints that are no addresses; `InvalidRequest` for another wrong argument; `WrongCluster` if
-    the endpoints answer for two clusters; `WrongProcess` in a forked child in which gRPC can't
-    work; `GreenThreads` under gevent.
+    endpoints that are no addresses, and for a file of `tls` that can't be used; `InvalidRequest`
+    for another wrong argument; `WrongCluster` if the endpoints answer for two clusters;
+    `WrongProcess` in a forked child in which gRPC can't work; `GreenThreads` under gevent.
     """
 
     async def connected() -> SyncClient:
-        return SyncClient(await connect(endpoints, timeout=timeout, settings=settings))
+        return SyncClient(await connect(endpoints, timeout=timeout, settings=settings, tls=tls))
 
     check_threads()
     return shared_portal().take(lambda twin: twin.asynchronous.close(), connected)
