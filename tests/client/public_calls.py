@@ -28,6 +28,7 @@ NOT_MADE_BY_CALLERS = (
     *("Scan", "SyncScan", "PagedDeletion", "SyncPagedDeletion", "Transaction", "Compare"),
     "SyncTransaction",
     *("Operation", "SharedLock", "LockSet"),
+    *("Auth", "SyncAuth"),
     *("SyncElection", "SyncKeptLease", "SyncLeadership", "SyncLock"),
 )
 """Classes whose objects the library makes: their methods are public, their constructors are not."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from random import Random
 
+from raftkv.client.connection.authentication import Authentication
+from raftkv.client.connection.credentials import Credentials
 from raftkv.client.connection.endpoints import Endpoints
 from raftkv.client.connection.unary import STATUS, UnaryRequests
 from raftkv.client.settings import ClientSettings
@@ -39,7 +41,9 @@ async def test_a_hint_leads_to_a_leader_that_the_client_was_not_given() -> None:
         settings,
         rng,
     )
-    unary = UnaryRequests(endpoints, settings, rng, asyncio.get_running_loop())
+    loop = asyncio.get_running_loop()
+    authentication = Authentication(Credentials(), settings, rng, loop)
+    unary = UnaryRequests(endpoints, settings, rng, loop, authentication)
     await unary.call(
         "/raftkv.rpc.v1.Cluster/MemberRemove",
         api_pb2.MemberRemoveRequest(node_id=1),
@@ -71,7 +75,9 @@ async def test_the_only_live_node_is_called_after_each_dead_one_once() -> None:
         rng,
     )
     endpoints.learn([LEADER])
-    unary = UnaryRequests(endpoints, settings, rng, asyncio.get_running_loop())
+    loop = asyncio.get_running_loop()
+    authentication = Authentication(Credentials(), settings, rng, loop)
+    unary = UnaryRequests(endpoints, settings, rng, loop, authentication)
     await unary.call(
         "/raftkv.rpc.v1.Cluster/MemberList",
         api_pb2.MemberListRequest(),

@@ -132,7 +132,7 @@ class Authentication:
 
     def accepted(self, token: str) -> None:
         """A node has served a call with this token."""
-        if self._doubtful and token == self.token:
+        if self._doubtful and token and token == self.token:
             self._doubtful = False
 
     async def close(self) -> None:
