@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 if TYPE_CHECKING:
     from raftkv.client.client import Client, Connecting
-    from raftkv.client.connection.tls import Tls
+    from raftkv.client.tls import Tls
 
 
 DEFAULT_ENDPOINTS = "127.0.0.1:7411,127.0.0.1:7412,127.0.0.1:7413"
@@ -38,7 +38,7 @@ class Options:
     @property
     def tls(self) -> Tls | None:
         """The files for TLS; None if none is given, so that the endpoints decide."""
-        from raftkv.client.connection.tls import Tls
+        from raftkv.client.tls import Tls
 
         if not (self.cacert or self.cert or self.key):
             return None

@@ -14,7 +14,7 @@ from raftkv.cli.output import print_json, print_table, print_values
 from raftkv.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from raftkv.client.connection.tls import Tls
+    from raftkv.client.tls import Tls
 
 ONE_TRY_S_MAX = 5.0  # with --timeout 0
 
@@ -42,8 +42,7 @@ def check_health(address: str, timeout_s: float, tls: Tls | None) -> None:
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
     from raftkv.client.connection.endpoints import split_scheme
-    from raftkv.client.connection.grpc_tls import ChannelCredentials, why_plaintext_failed
-    from raftkv.client.connection.tls import Tls
+    from raftkv.client.tls import ChannelCredentials, Tls, why_plaintext_failed
     from raftkv.errors import ConnectionFailed, Unavailable
 
     (address,), by_scheme = split_scheme([address])

@@ -7,16 +7,16 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from raftkv.arguments import milliseconds, shown, to_bytes, to_text
-from raftkv.client.connection.credentials import to_secret
 from raftkv.client.connection.link import AUTH_SERVICE
 from raftkv.client.connection.unary import HeadedReplyT, UnaryRequest, UnaryRequests
 from raftkv.client.core import Core
+from raftkv.client.credentials import to_secret
 from raftkv.client.model.users import (
     ACCESS_NUMBERS,
     ADMIN_RIGHT_NUMBERS,
-    Access,
-    AdminRight,
+    AdministrativeRight,
     AuthStatus,
+    KeyAccess,
     NewToken,
     RoleInfo,
     TokenInfo,
@@ -38,8 +38,7 @@ class Auth:
     The methods need the administrative right `auth`, except `status`, and what concerns the
     caller's own user: `user_get`, `user_set_password`, and `role_get` for a role of the caller.
 
-    All changes return the revision of users, roles and tokens. `timeout` is in seconds; None: the client's default, 0: one attempt,
-    at most `ClientSettings.timeout_s_max` (60).
+    All changes return the revision of users, roles and tokens.
 
     Every method raises `PermissionDenied`, `Unauthenticated`, `DeadlineExceeded`, `InvalidRequest`
     for a wrong argument, `WrongCluster`, and `Refused` if the cluster's version has no users; a
@@ -243,12 +242,12 @@ class Auth:
     async def role_grant(
         self,
         role: str,
-        access: Access | str | None = None,
+        access: KeyAccess | str | None = None,
         *,
         key: str | bytes | None = None,
         prefix: str | bytes | None = None,
         range_end: str | bytes | None = None,
-        admin_right: AdminRight | str | None = None,
+        admin_right: AdministrativeRight | str | None = None,
         timeout: float | None = None,
     ) -> int:
         """Add a right to a role; returns the revision of users, roles and tokens.
@@ -271,11 +270,11 @@ class Auth:
         if admin_right is not None:
             _refuse_keys(access, key, prefix, range_end)
             request.admin_right = ADMIN_RIGHT_NUMBERS[
-                _one_of(AdminRight, admin_right, "admin_right")
+                _one_of(AdministrativeRight, admin_right, "admin_right")
             ]
         else:
             request.permission.CopyFrom(_permission(key, prefix, range_end))
-            request.permission.access = ACCESS_NUMBERS[_one_of(Access, access, "access")]
+            request.permission.access = ACCESS_NUMBERS[_one_of(KeyAccess, access, "access")]
         return await self._change("RoleGrant", request, timeout)
 
     async def role_revoke(
@@ -285,7 +284,7 @@ class Auth:
         key: str | bytes | None = None,
         prefix: str | bytes | None = None,
         range_end: str | bytes | None = None,
-        admin_right: AdminRight | str | None = None,
+        admin_right: AdministrativeRight | str | None = None,
         timeout: float | None = None,
     ) -> int:
         """Take a right from a role; returns the revision of users, roles and tokens.
@@ -302,7 +301,7 @@ class Auth:
         if admin_right is not None:
             _refuse_keys(None, key, prefix, range_end)
             request.admin_right = ADMIN_RIGHT_NUMBERS[
-                _one_of(AdminRight, admin_right, "admin_right")
+                _one_of(AdministrativeRight, admin_right, "admin_right")
             ]
         else:
             request.permission.CopyFrom(_permission(key, prefix, range_end))

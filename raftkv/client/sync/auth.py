@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from raftkv.client.api.auth import Auth
 from raftkv.client.model.users import (
-    Access,
-    AdminRight,
+    AdministrativeRight,
     AuthStatus,
+    KeyAccess,
     NewToken,
     RoleInfo,
     TokenInfo,
@@ -23,8 +23,7 @@ class SyncAuth(Twin[Auth]):
     The methods need the administrative right `auth`, except `status`, and what concerns the
     caller's own user: `user_get`, `user_set_password`, and `role_get` for a role of the caller.
 
-    All changes return the revision of users, roles and tokens. `timeout` is in seconds; None: the
-    client's default, 0: one attempt, at most `ClientSettings.timeout_s_max` (60).
+    All changes return the revision of users, roles and tokens.
 
     Every method raises `PermissionDenied`, `Unauthenticated`, `DeadlineExceeded`, `InvalidRequest`
     for a wrong argument, `WrongCluster`, and `Refused` if the cluster's version has no users; a
@@ -196,12 +195,12 @@ class SyncAuth(Twin[Auth]):
     def role_grant(
         self,
         role: str,
-        access: Access | str | None = None,
+        access: KeyAccess | str | None = None,
         *,
         key: str | bytes | None = None,
         prefix: str | bytes | None = None,
         range_end: str | bytes | None = None,
-        admin_right: AdminRight | str | None = None,
+        admin_right: AdministrativeRight | str | None = None,
         timeout: float | None = None,
     ) -> int:
         """Add a right to a role; returns the revision of users, roles and tokens.
@@ -238,7 +237,7 @@ class SyncAuth(Twin[Auth]):
         key: str | bytes | None = None,
         prefix: str | bytes | None = None,
         range_end: str | bytes | None = None,
-        admin_right: AdminRight | str | None = None,
+        admin_right: AdministrativeRight | str | None = None,
         timeout: float | None = None,
     ) -> int:
         """Take a right from a role; returns the revision of users, roles and tokens.

@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from raftkv.backoff import Backoff
-from raftkv.client.connection.credentials import Credentials
+from raftkv.client.credentials import UserCredentials
 from raftkv.client.settings import ClientSettings
 from raftkv.errors import (
     DeadlineExceeded,
@@ -46,7 +46,7 @@ class Authentication:
 
     def __init__(
         self,
-        credentials: Credentials,
+        credentials: UserCredentials,
         settings: ClientSettings,
         rng: random.Random,
         loop: asyncio.AbstractEventLoop,
