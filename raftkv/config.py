@@ -119,6 +119,17 @@ class Settings:
     join: str = setting(
         "", "comma-separated client addresses of members of a running cluster to join"
     )
+    join_token_file: str = setting(
+        "",
+        "file with a token of a user with the right `cluster`, mode 0600: with it this node joins a"
+        " cluster that requires authentication, if it has no certificate of a node",
+    )
+    open_health: bool = setting(
+        True, "answer grpc.health.v1 to callers that are not authenticated as well"
+    )
+    open_reflection: bool = setting(
+        False, "answer gRPC reflection to callers that are not authenticated as well"
+    )
     allow_insecure_network: bool = setting(
         False, "listen off loopback although not everything is encrypted and authenticated"
     )

@@ -200,6 +200,9 @@ SERIALISED: dict[str, str] = {
     "raftkv.kv.machine.StateMachine._run_batch": "a result, returned and remembered for that",
     "raftkv.kv.machine._refusal": "a result, returned",
     "raftkv.node.proposer.Proposer.propose": "an entry, written by its leader for all nodes",
+    "raftkv.node.leader_maintenance.LeaderMaintenance._propose_signing_key_if_due": (
+        "a batch of commands, written by the leader for all nodes"
+    ),
 }
 SERIALISERS = {"SerializeToString", "SerializePartialToString", "ByteSize"}
 

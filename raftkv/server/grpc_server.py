@@ -18,6 +18,7 @@ from raftkv.logs import Logger, RateLimited
 from raftkv.rpc.v1 import api_pb2
 from raftkv.server import health
 from raftkv.server.admission import Admission
+from raftkv.server.authorization import Authorizer, identity_header
 from raftkv.server.call_intake import (
     KEEP_ALIVE,
     LOCK_WAIT,
@@ -31,13 +32,14 @@ from raftkv.server.call_intake import (
     StreamMethod,
     methods_of,
 )
-from raftkv.server.calls import Deadlines, UnaryCalls, header_of
+from raftkv.server.calls import Deadlines, UnaryCalls
 from raftkv.server.disk_space import RequireRoom, room_for_all
 from raftkv.server.health import Health
 from raftkv.server.node_port import NodePort
 from raftkv.server.pipeline.service import PipelineService
 from raftkv.server.reads import ReadHandler
 from raftkv.server.resources import CLIENT_CONNECTIONS_MAX
+from raftkv.server.services.auth import AuthService
 from raftkv.server.services.cluster import ClusterService
 from raftkv.server.services.kv import KVService
 from raftkv.server.services.lease import LeaseService
@@ -115,31 +117,33 @@ class ClientServer:
         )
         deadlines = Deadlines.of_settings(settings)
         reader = ReadHandler(node, limits, on_broken)
-        calls = UnaryCalls(node, self._admission, deadlines, log, on_broken)
+        authorizer = Authorizer(node, settings, log)
+        calls = UnaryCalls(node, authorizer, self._admission, deadlines, log, on_broken)
         self._health = Health(node)
         self._pipelines = PipelineService(
-            node, reader, self._admission, deadlines, limits, log, require_room
+            node, reader, authorizer, self._admission, deadlines, limits, log, require_room
         )
-        self._watches = WatchService(node, self._admission, settings, on_broken)
+        self._watches = WatchService(node, authorizer, self._admission, settings, on_broken)
         self._leases = LeaseService(node, reader, calls, deadlines)
         self._locks = LockService(node, reader, calls, limits)
         kv = KVService(node, reader, calls, limits, require_room)
         cluster = ClusterService(node, reader, calls, settings.data_dir)
+        self._auth = AuthService(node, reader, calls)
         self._intake = CallIntake(
             methods_of(_API["KV"], kv, may_be_large=_may_be_large)
             | methods_of(_API["Lease"], self._leases, may_be_large=_always)
             | methods_of(_API["Lock"], self._locks, kinds={"Wait": LOCK_WAIT})
             | methods_of(_API["Cluster"], cluster)
+            | methods_of(_API["Auth"], self._auth)
             | {
                 _path("Pipeline", "Open"): StreamMethod(self._pipelines.open, PIPELINE),
                 _path("Watch", "Open"): StreamMethod(self._watches.open, WATCH),
                 _path("Lease", "KeepAlive"): StreamMethod(self._leases.keep_alive, KEEP_ALIVE),
             }
-            | self._health.methods()
-            | Reflection(SERVICES).methods(),
+            | authorizer.guard(self._health.methods() | Reflection(SERVICES).methods()),
             ClientTraffic(),
             RateLimited(log, asyncio.get_running_loop().time),
-            lambda: header_of(node),
+            lambda: identity_header(node),
         )
         self._server = GrpcPort(
             "client", self._intake, options(limits), tls, descriptors_max=descriptors_max
@@ -170,6 +174,7 @@ class ClientServer:
         self._health.stop()
         self._pipelines.end_streams()
         await self._server.stop(grace_s)
+        self._auth.close()
 
 
 def _path(service: str, method: str) -> str:

@@ -20,6 +20,7 @@ from raftkv.config import Settings
 from raftkv.node.node import Node
 from raftkv.rpc.v1 import api_pb2
 from raftkv.server.admission import Admission
+from raftkv.server.authorization import Authorizer
 from raftkv.server.calls import Deadlines, UnaryCalls
 from raftkv.server.pipeline.service import PipelineService
 from raftkv.server.reads import ReadHandler
@@ -59,6 +60,9 @@ class UnaryContext:
     def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
         return bearer(self._token)
 
+    def auth_context(self) -> dict[str, Any]:
+        return {}
+
     async def abort(self, code: grpc.StatusCode, details: str = "", metadata: Any = ()) -> NoReturn:
         raise Aborted(code, details, metadata)
 
@@ -76,6 +80,9 @@ class StreamContext:
 
     def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
         return bearer(self._token)
+
+    def auth_context(self) -> dict[str, Any]:
+        return {}
 
     def arrived(self, message: bytes) -> None:
         self._incoming.put_nowait(message)
@@ -111,9 +118,12 @@ class SimulatedClientServer:
         )
         deadlines = Deadlines.of_settings(settings)
         reader = ReadHandler(node, settings.limits, on_broken)
-        calls = UnaryCalls(node, admission, deadlines, log, on_broken)
-        self._pipelines = PipelineService(node, reader, admission, deadlines, settings.limits, log)
-        self._watches = WatchService(node, admission, settings, on_broken)
+        authorizer = Authorizer(node, settings, log)
+        calls = UnaryCalls(node, authorizer, admission, deadlines, log, on_broken)
+        self._pipelines = PipelineService(
+            node, reader, authorizer, admission, deadlines, settings.limits, log
+        )
+        self._watches = WatchService(node, authorizer, admission, settings, on_broken)
         self._streams: dict[str, Callable[[Any, Any], Awaitable[None]]] = {
             PIPELINE: self._pipelines.open,
             WATCH: self._watches.open,
