@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 USER = "root"
 DAYS = 90
 PASSWORD_BYTES = 18
+TIMEOUT_S = 10.0  # a node takes its time to hash a password
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ class DevSecurity:
         settings.append("client_certificates=optional")
         return [word for setting in settings for word in ("--set", setting)]
 
-    async def connect(self, endpoints: str, timeout_s: float) -> Client:
+    async def connect(self, endpoints: str) -> Client:
         """A client that is logged in as root.
 
         On a new cluster it adds the user and enables authentication. Raises as
@@ -78,13 +79,13 @@ class DevSecurity:
         tls = Tls(self.ca_file)
         password = read_secret_file(self.password_file, "the password of root")
         try:
-            async with connect(endpoints, timeout=timeout_s, tls=tls) as client:
+            async with connect(endpoints, timeout=TIMEOUT_S, tls=tls) as client:
                 enabled = (await client.auth.status()).enabled
                 if not enabled:
                     await _add_root(client, password)
         except Unauthenticated:
             enabled = True
-        root = await connect(endpoints, timeout=timeout_s, tls=tls, user=USER, password=password)
+        root = await connect(endpoints, timeout=TIMEOUT_S, tls=tls, user=USER, password=password)
         try:
             if not enabled:
                 await root.auth.enable()

@@ -137,7 +137,7 @@ class DevTerminal:
 
     async def _print_usage(self) -> None:
         """Print how to use the cluster as soon as it has a leader."""
-        from raftkv.errors import OutcomeUnknown, Unavailable
+        from raftkv.errors import OutcomeUnknown, Unauthenticated, Unavailable
 
         endpoints = ",".join(node.client_address for node in self._cluster)
         leader = None
@@ -147,6 +147,9 @@ class DevTerminal:
                     leader = own_leader((await client.status_all()).values(), self._up_ms())
             except (Unavailable, OutcomeUnknown):
                 continue
+            except Unauthenticated as error:
+                self._print_own(f"can't log in, has the password been changed? ({error})")
+                return
             await asyncio.sleep(0.1)
         pid = self._processes[leader.node_id].pid
         if self._security is not None:
@@ -170,7 +173,7 @@ class DevTerminal:
         from raftkv.client.client import connect
 
         if self._security is not None:
-            return await self._security.connect(endpoints, CONNECT_S_MAX)
+            return await self._security.connect(endpoints)
         return await connect(endpoints, timeout=CONNECT_S_MAX)
 
     def _up_ms(self) -> dict[int, float]:
