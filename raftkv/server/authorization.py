@@ -204,7 +204,8 @@ class Requester:
                 " it serves only callers with a client certificate of a user. With one, add the"
                 " user root, grant it the role root, and enable authentication"
             )
-        grants = rights.grants_of(user) if rights.enabled else None
+        limited = rights.enabled and not self._is_open
+        grants = rights.grants_of(user) if limited else None
         if grants is not None and grants.root:
             grants = None
         if grants != self.grants:
@@ -238,6 +239,11 @@ class Requester:
         """Write the audit event of an administrative act, done or failed."""
         address = address_of(real_peer(self._context))
         self._authorizer.audit.act(self.name, address, what, error, **target)
+
+    def report_compaction(self, revision: int, error: RaftkvError | None) -> None:
+        """Write the audit event of a compaction; that of a refusal is written by `report`."""
+        if not isinstance(error, (PermissionDenied, Unauthenticated)):
+            self.report_act("KV.Compact", {"revision": revision}, error)
 
     # ---- what ------------------------------------------------------------------------
 

@@ -144,6 +144,7 @@ class ClientServer:
             ClientTraffic(),
             RateLimited(log, asyncio.get_running_loop().time),
             lambda: identity_header(node),
+            tls.deny_list,
         )
         self._server = GrpcPort(
             "client", self._intake, options(limits), tls, descriptors_max=descriptors_max
