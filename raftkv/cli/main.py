@@ -35,6 +35,7 @@ from raftkv.cli import (
 from raftkv.cli.client_command import DEFAULT_ENDPOINTS, GlobalOptionsGroup, Options, Output
 from raftkv.cli.exit_codes import MEANINGS, ExitCode, exit_code_of
 from raftkv.cli.output import fail
+from raftkv.client.credentials import password_file_of
 from raftkv.errors import RaftkvError
 
 EPILOG = "\n".join(
@@ -148,9 +149,12 @@ def options(
     """
     sources = {
         name: source.name if (source := context.get_parameter_source(name)) else ""
-        for name in ("timeout", "user", "token_file")
+        for name in ("timeout", "user", "password_file", "token_file")
     }
-    # What stands on the line has precedence over the environment.
+    # What stands on the line has precedence over the environment. So a user on the line has no
+    # password file of another one.
+    if sources["user"] == "COMMANDLINE" and sources["password_file"] == "ENVIRONMENT":
+        password_file = password_file_of(user, os.environ)
     if user and token_file and sources["user"] != sources["token_file"]:
         if sources["user"] == "COMMANDLINE":
             token_file = ""

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Final
 
 from raftkv.backoff import Backoff
@@ -134,6 +135,11 @@ class Authentication:
         """A node has served a call with this token."""
         if self._doubtful and token and token == self.token:
             self._doubtful = False
+
+    def password_changed(self, user: str, password: str) -> None:
+        """The client has changed a password: its own, if it is the user."""
+        if self.logs_in and user == self._credentials.user:
+            self._credentials = replace(self._credentials, password=password)
 
     async def close(self) -> None:
         """Renew no more."""

@@ -60,7 +60,7 @@ def credentials_of(
         token = read_secret_file(token_file, TOKEN_VARIABLE) if token_file else None
     if token:
         return UserCredentials(token=checked_token(token))
-    if user and not password and (password_file := environ.get(PASSWORD_VARIABLE)):
+    if user and not password and (password_file := password_file_of(user, environ)):
         password = read_secret_file(password_file, PASSWORD_VARIABLE)
     if user and not password:
         raise ConfigurationError(
@@ -71,6 +71,13 @@ def credentials_of(
     if password and not user:
         raise ConfigurationError("password is given without user; give both", setting="user")
     return UserCredentials(user or "", password or "")
+
+
+def password_file_of(user: str, environ: Mapping[str, str]) -> str:
+    """The password file that the environment names for this user; empty if it is another user's."""
+    if environ.get(USER_VARIABLE) not in (None, "", user):
+        return ""
+    return environ.get(PASSWORD_VARIABLE, "")
 
 
 def read_secret_file(file: str | os.PathLike[str], setting: str) -> str:

@@ -273,6 +273,7 @@ def test_credentials_come_from_arguments_or_from_files_of_the_environment(tmp_pa
         ({"password": "s3cret"}, {}),
         ({"user": "ann", "token": "s3cret"}, {}),
         ({"token": "s3cret with spaces"}, {}),
+        ({"user": "bob"}, {"RAFTKV_USER": "ann", "RAFTKV_PASSWORD_FILE": __file__}),
         ({}, {"RAFTKV_USER": "ann", "RAFTKV_TOKEN_FILE": "there"}),
         ({}, {"RAFTKV_TOKEN_FILE": "/nowhere"}),
     ],

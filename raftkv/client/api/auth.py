@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from raftkv.arguments import milliseconds, shown, to_bytes, to_text
+from raftkv.client.authentication import Authentication
 from raftkv.client.connection.link import AUTH_SERVICE
 from raftkv.client.connection.unary import HeadedReplyT, UnaryRequest, UnaryRequests
 from raftkv.client.core import Core
@@ -46,8 +47,14 @@ class Auth:
     entry of the log as well.
     """
 
-    def __init__(self, unary: UnaryRequests, timeout_of: Callable[[float | None], float]) -> None:
+    def __init__(
+        self,
+        unary: UnaryRequests,
+        authentication: Authentication,
+        timeout_of: Callable[[float | None], float],
+    ) -> None:
         self._unary = unary
+        self._authentication = authentication
         self._timeout_of = timeout_of
 
     async def status(self, *, timeout: float | None = None) -> AuthStatus:
@@ -149,13 +156,16 @@ class Auth:
         - `timeout`: seconds; None: the client's default, 0: one attempt, at most
           `ClientSettings.timeout_s_max` (60).
 
-        The tokens that the password before has given are not valid any more; service tokens are.
+        The tokens that the password before has given are not valid any more; service tokens are. A
+        client that changes the password of its own user goes on with the new one.
         Raises `UserNotFound`, and as all methods of `Auth`.
         """
         request = api_pb2.UserSetPasswordRequest(
             name=to_text(name, "name"), password=to_secret(password, "password")
         )
-        return await self._change("UserSetPassword", request, timeout)
+        revision = await self._change("UserSetPassword", request, timeout)
+        self._authentication.password_changed(name, password)
+        return revision
 
     async def user_grant_role(self, name: str, role: str, *, timeout: float | None = None) -> int:
         """Give a role to a user; returns the revision of users, roles and tokens.
@@ -391,7 +401,7 @@ class AuthMethods(Core):
     @property
     def auth(self) -> Auth:
         """Users, roles and service tokens, and whether authentication is enabled."""
-        return Auth(self._unary, self._timeout)
+        return Auth(self._unary, self._authentication, self._timeout)
 
 
 def _one_of(kind: type[E], value: str | None, field: str) -> E:

@@ -117,8 +117,9 @@ class SyncAuth(Twin[Auth]):
         - `timeout`: seconds; None: the client's default, 0: one attempt, at most
           `ClientSettings.timeout_s_max` (60).
 
-        The tokens that the password before has given are not valid any more; service tokens are.
-        Raises `UserNotFound`, and as all methods of `SyncAuth`.
+        The tokens that the password before has given are not valid any more; service tokens are. A
+        client that changes the password of its own user goes on with the new one. Raises
+        `UserNotFound`, and as all methods of `SyncAuth`.
         """
         return self._portal.call(
             self._asynchronous.user_set_password, name, password, timeout=timeout
