@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import warnings
 from collections.abc import Callable, Generator, Sequence
@@ -12,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn, Self
 
 from raftkv.arguments import to_callable, to_instance, to_list, to_timeout
+from raftkv.client.api.auth import AuthMethods
 from raftkv.client.api.cluster import ClusterMethods
 from raftkv.client.api.leases import LeaseMethods
 from raftkv.client.api.locks import ElectionMethods, LockMethods
@@ -21,6 +23,7 @@ from raftkv.client.api.watches import WatchMethods
 from raftkv.client.connection.endpoints import split_scheme
 from raftkv.client.connection.home import check_threads
 from raftkv.client.connection.link import Links
+from raftkv.client.credentials import UserCredentials, credentials_of
 from raftkv.client.settings import ClientSettings
 from raftkv.client.tls import ChannelCredentials, Tls
 from raftkv.errors import ConfigurationError
@@ -36,6 +39,7 @@ class Client(
     LockMethods,
     WatchMethods,
     ClusterMethods,
+    AuthMethods,
 ):
     """A connection to a cluster, made by `raftkv.connect`. Belongs to one event loop.
 
@@ -99,6 +103,7 @@ class Connecting:
         timeout: float,
         settings: ClientSettings | None,
         tls: Tls | bool | None,
+        credentials: UserCredentials,
         links: Links | None,
         rng: random.Random | None,
     ) -> None:
@@ -110,6 +115,7 @@ class Connecting:
         self._settings = ClientSettings() if settings is None else settings
         to_instance(self._settings, ClientSettings, "settings", "raftkv.ClientSettings(...)")
         self._links = None if links is None else to_callable(links, "links")
+        self._credentials = credentials
         self._rng = random.Random() if rng is None else rng
         to_instance(self._rng, random.Random, "rng", "a random.Random")
         self._client: Client | None = None
@@ -150,7 +156,9 @@ class Connecting:
             forks.check()
             credentials = None if self._tls is None else ChannelCredentials(self._tls)
             links = partial(GrpcLink, tls=credentials)
-        client = Client(self._endpoints, self._timeout, self._settings, links, self._rng)
+        client = Client(
+            self._endpoints, self._timeout, self._settings, links, self._rng, self._credentials
+        )
         try:
             await client._connect()
         except BaseException:
@@ -180,6 +188,9 @@ def connect(
     timeout: float = DEFAULT_TIMEOUT_S,
     settings: ClientSettings | None = None,
     tls: Tls | bool | None = None,
+    user: str | None = None,
+    password: str | None = None,
+    token: str | None = None,
     links: Links | None = None,
     rng: random.Random | None = None,
 ) -> Connecting:
@@ -199,6 +210,11 @@ def connect(
       TLS with the files that the environment names (RAFTKV_CACERT, RAFTKV_CERT, RAFTKV_KEY), else
       plaintext. It holds for every node, also for those that the cluster names later.
 
+    - `user`, `password`: as whom to log in. A password that is not given is read from the file that
+      RAFTKV_PASSWORD_FILE names. The client renews its short-lived token by itself.
+    - `token`: a service token, as `raftkv token create` prints it, in place of user and password.
+      Without any of the three, RAFTKV_USER or RAFTKV_TOKEN_FILE names user or token.
+
     `links` and `rng` are for simulators: the network and the source of randomness.
 
     A timeout of 0, here or in a call, means one attempt. Such a call does not wait for locks that
@@ -208,9 +224,14 @@ def connect(
     endpoint once. A call without a timeout has the default given here. What waits for others
     (locks, elections, recipes) then waits without a limit.
 
-    Raises `ConnectionFailed` if no node answers within `timeout`; `ConfigurationError` for
-    endpoints that are no addresses, and for a file of `tls` that can't be used; `InvalidRequest`
-    for another wrong argument; `WrongCluster` if the endpoints answer for two clusters;
-    `WrongProcess` in a forked child in which gRPC can't work; `GreenThreads` under gevent.
+    Raises `ConnectionFailed` if no node answers within `timeout`; `Unauthenticated` if the cluster
+    refuses user and password, `DeadlineExceeded` if no node can check them in time, `Refused` if
+    the cluster's version has no users; `ConfigurationError` for endpoints that are no addresses,
+    for credentials that are incomplete, and for a file that can't be used; `InvalidRequest` for
+    another wrong argument; `WrongCluster` if the endpoints answer for two clusters; `WrongProcess`
+    in a forked child in which gRPC can't work; `GreenThreads` under gevent.
     """
-    return Connecting(endpoints, timeout, settings, tls, links, rng)
+    # A simulation must not depend on the environment.
+    environ = os.environ if links is None else {}
+    credentials = credentials_of(user, password, token, environ)
+    return Connecting(endpoints, timeout, settings, tls, credentials, links, rng)

@@ -28,6 +28,7 @@ NOT_MADE_BY_CALLERS = (
     *("Scan", "SyncScan", "PagedDeletion", "SyncPagedDeletion", "Transaction", "Compare"),
     "SyncTransaction",
     *("Operation", "SharedLock", "LockSet"),
+    *("Auth", "SyncAuth"),
     *("SyncElection", "SyncKeptLease", "SyncLeadership", "SyncLock"),
 )
 """Classes whose objects the library makes: their methods are public, their constructors are not."""
@@ -58,7 +59,7 @@ MAY_BE_NEGATIVE = {"lease", "n", "other"}
 
 PATHS = {"directory", "path", "ca_file", "cert_file", "key_file"}
 
-BOUNDS = {"start", "end"}
+BOUNDS = {"start", "end", "key", "access"}
 """What a range needs if it has no prefix."""
 
 CALLED = {"other": ("number", "value")}
@@ -77,6 +78,7 @@ WRONG_TEXTS = {
     "client_address": ("a", "a:b", "http://a:1"),
 }
 TEXTS = {
+    "access": "read",
     "level": "info",
     "endpoint": "a:1",
     "endpoints": "a:1",

@@ -64,7 +64,7 @@ class CountingLink:
         self._link = link
         self._cluster = cluster
 
-    def open(self, *arguments: Any) -> ScriptedStream:
+    def open(self, *arguments: Any, token: str = "") -> ScriptedStream:
         self._cluster.sent += 1
         stream = self._link.open(*arguments[:2])
         send = stream.send
@@ -77,7 +77,7 @@ class CountingLink:
         stream.send = counted  # type: ignore[method-assign]
         return stream
 
-    async def call(self, method: str, request: bytes, timeout_s: float) -> bytes:
+    async def call(self, method: str, request: bytes, timeout_s: float, token: str = "") -> bytes:
         self._cluster.sent += 1
         return await self._link.call(method, request, timeout_s)
 
@@ -122,6 +122,7 @@ async def objects_of(client: Client) -> list[object]:
     leadership: Leadership = await client.election("e", ttl=1000.0).campaign("x")
     return [
         client,
+        client.auth,
         client.lock("l"),
         client.election("e"),
         leadership,
@@ -141,6 +142,7 @@ def twins_of(client: SyncClient, made: Mapping[type, Any]) -> list[object]:
     """The twins of `objects_of`."""
     return [
         client,
+        client.auth,
         client.lock("l"),
         SyncElection(made[raftkv.Election]),
         SyncLeadership(made[Leadership]),

@@ -50,6 +50,11 @@ def parse_endpoints(endpoints: str | Sequence[str]) -> tuple[str, ...]:
     if not addresses:
         raise ConfigurationError('no endpoint given; give at least one, as in "127.0.0.1:7411"')
     for address in addresses:
+        if "@" in address:  # the address is not shown: it may have a password
+            raise ConfigurationError(
+                "an endpoint has an @, as if a user or password stood in it; write host:port alone,"
+                " and give user= and password=, or RAFTKV_USER and RAFTKV_PASSWORD_FILE"
+            )
         if "://" in address:
             raise ConfigurationError(
                 f"endpoint {address!r} has a scheme; write host:port alone, as in 127.0.0.1:7411",

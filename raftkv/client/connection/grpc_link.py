@@ -15,9 +15,15 @@ import grpc.aio
 
 from raftkv.client.connection.cluster_identity import identity_facts
 from raftkv.client.connection.grpc_fork import forks
-from raftkv.client.connection.link import PIPELINE
+from raftkv.client.connection.link import AUTH_SERVICE, PIPELINE
 from raftkv.client.tls import ChannelCredentials, why_plaintext_failed
-from raftkv.errors import ConnectionFailed, OutcomeUnknown, RaftkvError
+from raftkv.errors import (
+    ConnectionFailed,
+    OutcomeUnknown,
+    RaftkvError,
+    Refused,
+    Unauthenticated,
+)
 from raftkv.wire.addresses import split_host_port
 from raftkv.wire.grpc_status import read_status
 
@@ -97,14 +103,15 @@ class GrpcLink:
         on_message: Callable[[bytes], None],
         on_end: Callable[[RaftkvError], None],
         method: str = PIPELINE,
+        token: str = "",
     ) -> GrpcStream:
         """See `Link.open`."""
-        stream = GrpcStream(self, on_message, on_end, method)
+        stream = GrpcStream(self, on_message, on_end, method, token)
         self._streams.add(stream.task)
         stream.task.add_done_callback(self._streams.discard)
         return stream
 
-    async def call(self, method: str, request: bytes, timeout_s: float) -> bytes:
+    async def call(self, method: str, request: bytes, timeout_s: float, token: str = "") -> bytes:
         """See `Link.call`."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
@@ -115,10 +122,10 @@ class GrpcLink:
             raise ConnectionFailed(f"{self.address} takes no connection") from None
         try:
             reply: bytes = await channel.unary_unary(method)(
-                request, timeout=max(0.001, deadline - loop.time())
+                request, timeout=max(0.001, deadline - loop.time()), metadata=bearer(token)
             )
         except grpc.aio.AioRpcError as error:
-            raise error_of_call(error, self.address) from None
+            raise error_of_call(error, self.address, method) from None
         return reply
 
     async def connected(self) -> grpc.aio.Channel:
@@ -229,9 +236,11 @@ class GrpcStream:
         on_message: Callable[[bytes], None],
         on_end: Callable[[RaftkvError], None],
         method: str,
+        token: str,
     ) -> None:
         self._link = link
         self._method = method
+        self._token = token
         self._on_message = on_message
         self._on_end = on_end
         self._outbox: deque[bytes] = deque()
@@ -253,16 +262,14 @@ class GrpcStream:
         except ConnectionFailed as unsent:
             self._on_end(unsent)
             return
-        call: Any = channel.stream_stream(self._method)()
+        call: Any = channel.stream_stream(self._method)(metadata=bearer(self._token))
         writer = asyncio.create_task(self._write(call))
         try:
             while (message := await call.read()) is not EOF:
                 self._on_message(message)
             end: RaftkvError = OutcomeUnknown("the node ended the stream")
         except grpc.aio.AioRpcError as error:
-            end = _no_such_call(error, self._link.address) or OutcomeUnknown(
-                f"the stream broke: {error.details()}"
-            )
+            end = _end_of_stream(error, self._link.address)
         finally:
             call.cancel()
             writer.cancel()
@@ -280,11 +287,16 @@ class GrpcStream:
             return  # the call is over, which the reader notices as well
 
 
-def error_of_call(error: grpc.aio.AioRpcError, address: str) -> RaftkvError:
+def bearer(token: str) -> tuple[tuple[str, str], ...]:
+    """The metadata of a call that is authenticated with this token."""
+    return (("authorization", f"Bearer {token}"),) if token else ()
+
+
+def error_of_call(error: grpc.aio.AioRpcError, address: str, method: str) -> RaftkvError:
     """The typed error that the node ended a call with; `OutcomeUnknown` if gRPC ended it."""
     end = read_status(error)
     if end is None:
-        return _no_such_call(error, address) or OutcomeUnknown(
+        return _no_such_call(error, address, method) or OutcomeUnknown(
             f"{address} did not answer the call: {error.details()}"
         )
     if end.header is not None:
@@ -292,10 +304,24 @@ def error_of_call(error: grpc.aio.AioRpcError, address: str) -> RaftkvError:
     return end.error
 
 
-def _no_such_call(error: grpc.aio.AioRpcError, address: str) -> ConnectionFailed | None:
-    """The error of a call to a server that is no node's client address, so nothing was done."""
+def _end_of_stream(error: grpc.aio.AioRpcError, address: str) -> RaftkvError:
+    end = read_status(error)
+    if end is not None and isinstance(end.error, Unauthenticated):
+        return end.error
+    return _no_such_call(error, address) or OutcomeUnknown(f"the stream broke: {error.details()}")
+
+
+def _no_such_call(
+    error: grpc.aio.AioRpcError, address: str, method: str = ""
+) -> RaftkvError | None:
+    """The error of a call that the server does not have, so nothing was done."""
     if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
         return None
+    if method.startswith(AUTH_SERVICE):
+        return Refused(
+            f"{address} has no users and roles: it runs an older version of raftkv, which"
+            " authenticates nobody. Connect without user and password, or update every member first"
+        )
     return ConnectionFailed(
         f"{address} answers, but not as a node answers clients; it looks like the port for other"
         " nodes (peer port). Give the client port, by default 7410 + node id"

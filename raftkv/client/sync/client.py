@@ -31,6 +31,7 @@ from raftkv.client.model.status import Member, NodeStatus
 from raftkv.client.model.when import Compare
 from raftkv.client.requests import Fences
 from raftkv.client.settings import ClientSettings
+from raftkv.client.sync.auth import SyncAuth
 from raftkv.client.sync.base import ClientTwin, make_twin, run_on_this_thread
 from raftkv.client.sync.locks import SyncElection, SyncKeptLease, SyncLock
 from raftkv.client.sync.pages import SyncPagedDeletion, SyncScan
@@ -63,6 +64,11 @@ class SyncClient(ClientTwin):
         nor does it in a child that was forked from the client's process. Raises `WrongLoop`.
         """
         self._portal.close(self._asynchronous.close)
+
+    @property
+    def auth(self) -> SyncAuth:
+        """Users, roles and service tokens, and whether authentication is enabled."""
+        return SyncAuth(self._asynchronous.auth)
 
     @property
     def endpoints(self) -> tuple[str, ...]:
@@ -1191,6 +1197,9 @@ def connect_sync(
     timeout: float = DEFAULT_TIMEOUT_S,
     settings: ClientSettings | None = None,
     tls: Tls | bool | None = None,
+    user: str | None = None,
+    password: str | None = None,
+    token: str | None = None,
 ) -> SyncClient:
     """Connect to the cluster with a node at any of `endpoints`, "host:port" each.
 
@@ -1208,6 +1217,11 @@ def connect_sync(
       TLS with the files that the environment names (RAFTKV_CACERT, RAFTKV_CERT, RAFTKV_KEY), else
       plaintext. It holds for every node, also for those that the cluster names later.
 
+    - `user`, `password`: as whom to log in. A password that is not given is read from the file that
+      RAFTKV_PASSWORD_FILE names. The client renews its short-lived token by itself.
+    - `token`: a service token, as `raftkv token create` prints it, in place of user and password.
+      Without any of the three, RAFTKV_USER or RAFTKV_TOKEN_FILE names user or token.
+
     A timeout of 0, here or in a call, means one attempt. Such a call does not wait for locks that
     others hold, and is not retried: a refusal or failure of the attempt is its result. It waits
     only for the answer, at most for `ClientSettings.silence_s_max` (2 s). Opening the session or
@@ -1215,14 +1229,26 @@ def connect_sync(
     endpoint once. A call without a timeout has the default given here. What waits for others
     (locks, elections, recipes) then waits without a limit.
 
-    Raises `ConnectionFailed` if no node answers within `timeout`; `ConfigurationError` for
-    endpoints that are no addresses, and for a file of `tls` that can't be used; `InvalidRequest`
-    for another wrong argument; `WrongCluster` if the endpoints answer for two clusters;
-    `WrongProcess` in a forked child in which gRPC can't work; `GreenThreads` under gevent.
+    Raises `ConnectionFailed` if no node answers within `timeout`; `Unauthenticated` if the cluster
+    refuses user and password, `DeadlineExceeded` if no node can check them in time, `Refused` if
+    the cluster's version has no users; `ConfigurationError` for endpoints that are no addresses,
+    for credentials that are incomplete, and for a file that can't be used; `InvalidRequest` for
+    another wrong argument; `WrongCluster` if the endpoints answer for two clusters; `WrongProcess`
+    in a forked child in which gRPC can't work; `GreenThreads` under gevent.
     """
 
     async def connected() -> SyncClient:
-        return SyncClient(await connect(endpoints, timeout=timeout, settings=settings, tls=tls))
+        return SyncClient(
+            await connect(
+                endpoints,
+                timeout=timeout,
+                settings=settings,
+                tls=tls,
+                user=user,
+                password=password,
+                token=token,
+            )
+        )
 
     check_threads()
     return shared_portal().take(lambda twin: twin.asynchronous.close(), connected)
