@@ -33,7 +33,8 @@ from jepsen_lite.faults.kinds import (
     TriggeredFault,
     WallClockJump,
 )
-from jepsen_lite.sim.injection.disk_schedule import COPIED, EMPTIED, Draw, clone
+from jepsen_lite.sim.deal import deal
+from jepsen_lite.sim.injection.disk_schedule import COPIED, EMPTIED, Draw, clone, emptied_majority
 from jepsen_lite.sim.injection.schedule import draw_conditions, draw_rolling, draw_triggered
 from jepsen_lite.sim.injection.strangers import FRAMES, REFUSALS
 from jepsen_lite.sim.plan import SECONDS, Plan, at_rate, busy_plan, draw_plan
@@ -131,7 +132,8 @@ def memberships(seed: int) -> Plan:
                 3.0,
                 Trigger.LEADER,
                 1,
-                DirectRemoval(0.0, 0.0, TRIGGERING_NODE, rng.choice(names)),
+                # Without `force` the new leader would wait for acknowledgements first.
+                DirectRemoval(0.0, 0.0, TRIGGERING_NODE, rng.choice(names), rng.random() < 0.5),
             ),
             MemberChange(
                 at_s + 1.5, 0.0, LEADER if rng.random() < 0.5 else "", True, add_first=True
@@ -204,7 +206,8 @@ def damage(seed: int) -> Plan:
 
 def emptied_disks(seed: int) -> Plan:
     """A disk is empty when its node boots again, or those of a majority are."""
-    return _with_one_of(EMPTIED, seed, "emptied disks")
+    # Twice what only a founding can get wrong.
+    return _with_one_of((*EMPTIED, emptied_majority), seed, "emptied disks")
 
 
 def copied_disks(seed: int) -> Plan:
@@ -326,5 +329,6 @@ SCENARIOS: Mapping[str, Scenario] = dict(
 
 def _with_one_of(draws: Sequence[Draw], seed: int, purpose: str) -> Plan:
     plan, rng = busy_plan(seed, purpose)
-    drawn = rng.choice(draws)(rng, plan.node_names, round(rng.uniform(5.0, 6.0), 3))
+    (draw,) = deal(draws, seed, purpose)
+    drawn = draw(rng, plan.node_names, round(rng.uniform(5.0, 6.0), 3))
     return replace(plan, schedule=drawn.faults, founding=drawn.founding)
