@@ -25,7 +25,7 @@ from jepsen_lite.faults.kinds import (
 )
 from jepsen_lite.sim.clients import ClientTuning
 from jepsen_lite.sim.deal import deal, shuffle
-from jepsen_lite.sim.injection.operator_schedule import draw_careless_removal, draw_operator
+from jepsen_lite.sim.injection.operator_schedule import draw_operator
 from jepsen_lite.sim.injection.schedule import draw_compactions, draw_conditions, draw_schedule
 from jepsen_lite.sim.injection.strangers import draw_strangers
 from jepsen_lite.sim.net.client_conditions import ClientConditions
@@ -46,13 +46,14 @@ ANOTHER_LENGTH = frozenset({"load", "slow-answers"})
 COPIES: Mapping[str, int] = {
     PLAIN: 3, "relays": 3, "memberships": 2, "leaving-leaders": 2, "power-cuts": 2,
     "set-clocks": 2, "coordination": 2, "damage": 2, "emptied-disks": 3, "copied-disks": 3,
-    "snapshots-beside-readers": 3,
+    "forgotten-nodes": 2, "snapshots-beside-readers": 3,
 }  # fmt: skip
 """Scenarios that more seeds are based on, each with how many."""
 UNDISTURBED = frozenset({"emptied-disks", "copied-disks", "cloned-disks"})
 """Beside other faults, the outcome of these would not be defined."""
 ONCE = UNDISTURBED | {
-    *("bit-rot", "damage", "older-programs", "removals", "snapshots-beside-readers"),
+    *("bit-rot", "damage", "forgotten-nodes", "older-programs", "removals"),
+    "snapshots-beside-readers",
 }
 """Scenarios that come to their point once in a run, or have many operations."""
 DAMAGED = frozenset({"bit-rot", "damage"})
@@ -196,10 +197,6 @@ def _sets_a_rate(fault: Fault) -> bool:
     return isinstance(fault, ClockJump | ClockRate)
 
 
-def _prevents_damage(fault: Fault) -> bool:
-    return isinstance(fault, BitFlip | MemberChange)
-
-
 def _steady(plan: Plan) -> bool:
     """Whether clocks run at nearly the same rate, so that leases are promised."""
     if plan.base in STEADY or plan.tuning.leader_lease:
@@ -254,9 +251,11 @@ def _with_faults(plan: Plan, rng: Random, *, steady: bool) -> Plan:
         if rng.random() < 0.35:
             share = rng.choice((0.2, 0.5))
             drawn = draw_schedule(rng, names, plan.seconds, steady_clocks=steady)
-            chosen = tuple(fault for fault in drawn if rng.random() < share)
             schedule += tuple(
-                fault for fault in chosen if plan.base not in DAMAGED or not _prevents_damage(fault)
+                fault
+                for fault in drawn
+                if rng.random() < share
+                and not (plan.base in DAMAGED and isinstance(fault, BitFlip | MemberChange))
             )
         if rng.random() < 0.15:
             schedule += draw_strangers(rng, names, plan.seconds)
@@ -265,9 +264,6 @@ def _with_faults(plan: Plan, rng: Random, *, steady: bool) -> Plan:
         operator = _rng(plan.seed, "operator")
         if operator.random() < 0.25:
             schedule += draw_operator(operator, names, plan.seconds)
-        careless = _rng(plan.seed, "careless operator")
-        if plan.base not in ONCE and careless.random() < 0.25:
-            schedule += draw_careless_removal(careless, names, plan.seconds)
     if not any(map(takes_effect, schedule)):
         schedule += (Kill(round(plan.seconds - 0.5, 3), 1.0, (rng.choice(names),), power=True),)
     return replace(plan, schedule=schedule)

@@ -93,14 +93,22 @@ def emptied_while_one_lags(rng: Random, nodes: Sequence[str], at_s: float) -> Dr
 
 
 def emptied_majority(rng: Random, nodes: Sequence[str], at_s: float) -> DrawnFaults:
-    """A majority of the disks is emptied while the other nodes are down, perhaps for longer; mostly
-    with the first node's, which founds a cluster if all disks are empty.
-    """
-    number = rng.choice((len(nodes) // 2 + 1, len(nodes) - 1))
-    mixed, for_s = rng.sample(list(nodes), len(nodes)), _down_s(rng)
-    if rng.random() < 0.7:
-        mixed.sort(key=lambda name: name != nodes[0])
+    """A majority of the disks is emptied while the other nodes are down, perhaps for longer."""
     late_s = _late_s(rng) if rng.random() < 0.7 else 0.0
+    return _emptied_majority(rng, rng.sample(list(nodes), len(nodes)), late_s, at_s)
+
+
+def emptied_founder(rng: Random, nodes: Sequence[str], at_s: float) -> DrawnFaults:
+    """A majority of the disks is emptied, with that of the node that founds a cluster if all disks
+    are empty; the other nodes are back late.
+    """
+    first, *others = nodes
+    mixed = [first, *rng.sample(others, len(others))]
+    return _emptied_majority(rng, mixed, _late_s(rng), at_s)
+
+
+def _emptied_majority(rng: Random, mixed: Sequence[str], late_s: float, at_s: float) -> DrawnFaults:
+    number, for_s = rng.choice((len(mixed) // 2 + 1, len(mixed) - 1)), _down_s(rng)
     power_cuts = tuple((name, for_s + late_s) for name in mixed[number:])
     return DrawnFaults((EmptyDisk(at_s, for_s, tuple(mixed[:number]), power_cuts),))
 
@@ -148,8 +156,9 @@ def older_and_a_restart_of_all(rng: Random, nodes: Sequence[str], at_s: float) -
 
     The leader is back before the node: no other member could refuse it.
     """
-    one = rng.choice(list(nodes))
-    return _older(rng, one, _all_but(rng, nodes, one, 0.3, late=False), MET_S, at_s)
+    # If the one leads, the copy is of another one's disk; whichever it is, the leader is restarted.
+    one, power_cuts = rng.choice(list(nodes)), _all_but(rng, nodes, "", 0.3, late=False)
+    return _older(rng, one, power_cuts, MET_S, at_s)
 
 
 def _older(rng: Random, one: str, power_cuts: PowerCuts, down_s: float, at_s: float) -> DrawnFaults:
@@ -192,8 +201,8 @@ def clone(rng: Random, nodes: Sequence[str], at_s: float) -> DrawnFaults:
 
 
 EMPTIED: Sequence[Draw] = (
-    emptied, emptied_while_one_lags, emptied_majority, emptied_newest, emptied_in_the_act,
-    emptied_voter,
+    emptied, emptied_while_one_lags, emptied_majority, emptied_founder, emptied_newest,
+    emptied_in_the_act, emptied_voter,
 )  # fmt: skip
 COPIED: Sequence[Draw] = (
     foreign, older, older_and_a_restart_of_all, older_start, older_start_while_one_lags,

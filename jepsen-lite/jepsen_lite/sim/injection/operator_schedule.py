@@ -1,6 +1,4 @@
-"""Draws what an operator does beside other faults, right and wrong, and greetings that must be
-refused.
-"""
+"""Draws what an operator does beside other faults, and greetings that must be refused."""
 
 from __future__ import annotations
 
@@ -11,20 +9,15 @@ from jepsen_lite.faults.kinds import (
     LEADER,
     AddressChange,
     Isolate,
-    Kill,
     LearnerRemoval,
-    MemberChange,
     Schedule,
     Stranger,
     Transfer,
 )
-from jepsen_lite.sim.checks.invariants import DEAD_S
 from jepsen_lite.sim.injection.strangers import IMPOSTORS
 
 SECONDS_MIN = 8.0
 CUT_S = 1.5
-DOWN_S = 9.0
-"""For so long a node is down that the operator has forgotten about."""
 
 
 def draw_operator(rng: Random, nodes: Sequence[str], seconds: float) -> Schedule:
@@ -46,20 +39,4 @@ def draw_operator(rng: Random, nodes: Sequence[str], seconds: float) -> Schedule
             Stranger(rng.uniform(1.0, seconds), 0.0, rng.choice((LEADER, *nodes)), greeting)
             for greeting in IMPOSTORS
         ),
-    )
-
-
-def draw_careless_removal(rng: Random, nodes: Sequence[str], seconds: float) -> Schedule:
-    """An operator removes a node while another one is down for long: of three, the two that would
-    be left could commit nothing. Nothing in a short run.
-    """
-    latest_s = seconds - DOWN_S
-    if latest_s < 0.5:
-        return ()
-    down, removed = rng.sample(list(nodes), 2)
-    at_s = rng.uniform(0.5, latest_s)
-    asked_s = at_s + rng.uniform(DEAD_S, DEAD_S + 1.0)
-    return (
-        Kill(at_s, DOWN_S, (down,), power=True),
-        MemberChange(asked_s, 0.0, rng.choice((LEADER, removed)), add=False, add_first=False),
     )
