@@ -124,26 +124,24 @@ def memberships(seed: int) -> Plan:
     for at_s in (1.0, 4.0, 7.0):
         steps = (
             (Trigger.MEMBERSHIP, rng.choice((0.0, 0.0, 0.0005, 0.002))),
-            *((Trigger.LEADER, rng.choice((0.001, 0.01, 0.1, 0.5))) for _ in range(3)),
+            *((Trigger.LEADER, rng.choice((0.005, 0.01, 0.1, 0.5))) for _ in range(3)),
         )
+        # Without `force` a new leader waits for acknowledgements, which commit its first entry.
+        cut_off, *others = rng.sample(names, len(names))
+        force = rng.random() < 0.7
+        if force or rng.random() < 0.5:
+            isolate = Isolate(0.0, rng.uniform(0.2, 1.0), cut_off, True, True, False)
+            faults.append(TriggeredFault(at_s + 0.2, 3.0, Trigger.LEADER, 1, isolate))
+        remove = cut_off if force else rng.choice(names)
+        at_once = DirectRemoval(0.0, 0.0, TRIGGERING_NODE, remove, force)
         faults += [
             RollingFault(at_s, 4.0, steps, crash=rng.random() < 0.3),
-            DirectRemoval(at_s + 0.1, 0.0, LEADER, rng.choice(names)),
-            TriggeredFault(
-                at_s + 0.2,
-                3.0,
-                Trigger.LEADER,
-                1,
-                # Without `force` the new leader would wait for acknowledgements first.
-                DirectRemoval(0.0, 0.0, TRIGGERING_NODE, rng.choice(names), rng.random() < 0.5),
-            ),
+            DirectRemoval(at_s + 0.1, 0.0, LEADER, rng.choice(others)),
+            TriggeredFault(at_s + 0.2, 3.0, Trigger.LEADER, 1, at_once),
             MemberChange(
                 at_s + 1.5, 0.0, LEADER if rng.random() < 0.5 else "", True, add_first=True
             ),
         ]
-        if rng.random() < 0.5:
-            lonely = Isolate(0.0, rng.uniform(0.2, 1.0), rng.choice(names), True, True, False)
-            faults.append(TriggeredFault(at_s + 0.2, 3.0, Trigger.LEADER, 1, lonely))
     return replace(plan, schedule=tuple(faults))
 
 
