@@ -127,7 +127,7 @@ def memberships(seed: int) -> Plan:
             *((Trigger.LEADER, rng.choice((0.005, 0.01, 0.1, 0.5))) for _ in range(3)),
         )
         # Without `force` a new leader waits for acknowledgements, which commit its first entry.
-        cut_off, *others = rng.sample(names, len(names))
+        first, cut_off, *others = rng.sample(names, len(names))
         force = rng.random() < 0.7
         if force or rng.random() < 0.5:
             isolate = Isolate(0.0, rng.uniform(0.2, 1.0), cut_off, True, True, False)
@@ -135,6 +135,7 @@ def memberships(seed: int) -> Plan:
         remove = cut_off if force else rng.choice(names)
         at_once = DirectRemoval(0.0, 0.0, TRIGGERING_NODE, remove, force)
         faults += [
+            Transfer(at_s - 0.5, 0.0, first),
             RollingFault(at_s, 4.0, steps, crash=rng.random() < 0.3),
             DirectRemoval(at_s + 0.1, 0.0, LEADER, rng.choice(others)),
             TriggeredFault(at_s + 0.2, 3.0, Trigger.LEADER, 1, at_once),

@@ -44,7 +44,7 @@ from raftkv.kv.pace import STEP_UNITS
 ANOTHER_LENGTH = frozenset({"load", "slow-answers"})
 """Scenarios that no seed is based on: they are much longer than the others."""
 COPIES: Mapping[str, int] = {
-    PLAIN: 3, "relays": 3, "memberships": 4, "leaving-leaders": 2, "power-cuts": 2,
+    PLAIN: 3, "relays": 3, "memberships": 3, "leaving-leaders": 2, "power-cuts": 2,
     "set-clocks": 2, "coordination": 2, "damage": 2, "emptied-disks": 3, "copied-disks": 3,
     "forgotten-nodes": 2, "snapshots-beside-readers": 3,
 }  # fmt: skip
