@@ -32,7 +32,7 @@ QUICK = (
     ("snapshot-sent-unverified", "damage", 1),
     ("snapshot-installed-unverified", "damage", 1),
     ("no-voter-counts-itself", "leaving-leaders", 1),
-    ("only-the-old-voters-are-counted", "leaving-leaders", 4),
+    ("only-the-old-voters-are-counted", "forgotten-nodes", 1),
     ("cluster-time-starts-again", "coordination", 1),
     ("silence-is-an-empty-disk", "emptied-disks", 1),
     ("an-emptied-disk-takes-its-old-part", "emptied-disks", 1),
