@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
 
 import async_solipsism
+import pytest
 
 from raftkv.errors import RemovedFromCluster
 from raftkv.kv.limits import Limits
 from raftkv.kv.machine import StateMachine
 from raftkv.node.config import NodeConfig, NodeStores
 from raftkv.node.node import Node
-from raftkv.peer.ports import Frame, PeerHandler
+from raftkv.peer.handshake import HandshakeRefused, Refusal
+from raftkv.peer.ports import Frame, PeerHandler, PeerLinks
 from raftkv.raft.entry import Address, Entry, EntryKind, HardState, Membership
 from raftkv.raft.messages import InstallSnapshot
 from raftkv.raft.ready import RaftConfig
@@ -35,6 +37,9 @@ CONFIG = NodeConfig(
 )
 
 
+ADDRESSES = {each: Address(f"n{each}:1", f"n{each}:2") for each in (1, 2, 3)}
+
+
 class NoLinks:
     """Links to no peer: no other node can be reached."""
 
@@ -49,22 +54,33 @@ class NoLinks:
     async def close(self) -> None: ...
 
 
-async def restarted_after_its_removal(directory: Path) -> BaseException | None:
-    addresses = {each: Address(f"n{each}:1", f"n{each}:2") for each in (1, 2, 3)}
-    before = Membership(voters=frozenset({1, 2, 3}), addresses=addresses)
-    after = replace(before, voters=frozenset({2, 3}), removed=frozenset({1}))
+class RefusingLinks(NoLinks):
+    """Links to peers that have removed this node, and refuse it when a frame of it arrives."""
+
+    def start(self, handler: PeerHandler, start: Start) -> None:
+        self._handler = handler
+
+    def send(self, to: int, frame: Frame) -> None:
+        removed = HandshakeRefused(Refusal.REMOVED, "it was removed")
+        asyncio.get_running_loop().call_soon(self._handler.refused, to, removed)
+
+
+async def reason_to_stop(
+    directory: Path, memberships: Sequence[Membership], links: PeerLinks
+) -> BaseException | None:
+    """Why node 1 stops, which has applied these memberships."""
     entries = [
         Entry(1, index, EntryKind.MEMBERSHIP, encode_membership(each))
-        for index, each in enumerate((before, after), start=1)
+        for index, each in enumerate(memberships, start=1)
     ]
     log, state = MemoryLogStore(), MemoryStateStorage(directory)
-    await log.append(HardState(current_term=1, commit_index=2), entries)
+    await log.append(HardState(current_term=1, commit_index=len(entries)), entries)
     StateMachine(state.store, Limits()).apply(entries)
     identities = MemoryIdentityStore(DirectoryIdentity(7, 1, 1, incarnation=5, stage=Stage.MEMBER))
     identity = identities.load()
     assert identity is not None
     stores = NodeStores(identities, log, state)
-    node = Node(identity, addresses[1], CONFIG, stores, NoLinks(), Random(1))
+    node = Node(identity, ADDRESSES[1], CONFIG, stores, links, Random(1))
     await node.start()
     async with asyncio.timeout(10):
         reason = await node.stopped
@@ -72,12 +88,28 @@ async def restarted_after_its_removal(directory: Path) -> BaseException | None:
     return reason
 
 
-def test_a_node_that_crashed_after_it_applied_its_removal_still_stops(tmp_path: Path) -> None:
+@pytest.fixture
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    loop = async_solipsism.EventLoop()
+    yield loop
+    loop.close()
+
+
+def test_a_node_that_crashed_after_it_applied_its_removal_still_stops(
+    tmp_path: Path, loop: asyncio.AbstractEventLoop
+) -> None:
     # jepsen-lite seed 4038: no node contacts a removed node, which is no voter and starts no
     # election. So a node that restarts with its removal applied must read it from its own state.
-    loop = async_solipsism.EventLoop()
-    try:
-        reason = loop.run_until_complete(restarted_after_its_removal(tmp_path))
-    finally:
-        loop.close()
+    before = Membership(voters=frozenset({1, 2, 3}), addresses=ADDRESSES)
+    after = replace(before, voters=frozenset({2, 3}), removed=frozenset({1}))
+    reason = loop.run_until_complete(reason_to_stop(tmp_path, (before, after), NoLinks()))
+    assert isinstance(reason, RemovedFromCluster)
+
+
+def test_a_learner_whose_leader_was_lost_before_it_reported_the_removal_stops(
+    tmp_path: Path, loop: asyncio.AbstractEventLoop
+) -> None:
+    # It stands for no election, and answers no leader: it must call the voters of itself.
+    learner = Membership(voters=frozenset({2, 3}), learners=frozenset({1}), addresses=ADDRESSES)
+    reason = loop.run_until_complete(reason_to_stop(tmp_path, (learner,), RefusingLinks()))
     assert isinstance(reason, RemovedFromCluster)
