@@ -34,7 +34,7 @@ QUICK = (
     ("no-voter-counts-itself", "leaving-leaders", 1),
     ("only-the-old-voters-are-counted", "forgotten-nodes", 1),
     ("cluster-time-starts-again", "coordination", 1),
-    ("silence-is-an-empty-disk", "emptied-disks", 1),
+    ("silence-is-an-empty-disk", "emptied-disks", 4),
     ("an-emptied-disk-takes-its-old-part", "emptied-disks", 1),
     ("strangers-are-members", "strangers", 1),
     ("version-raised-by-a-majority", "older-programs", 1),
