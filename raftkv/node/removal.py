@@ -9,7 +9,7 @@ from raftkv.errors import RemovedFromCluster
 from raftkv.node.config import NodeConfig
 from raftkv.node.replica import Replica
 from raftkv.node.run_loop import RunLoop
-from raftkv.peer.ports import PeerLinks
+from raftkv.peer.ports import Acknowledged, Frame, PeerLinks
 
 
 class RemovalReports:
@@ -59,6 +59,8 @@ class Removal:
         self._run = run
         self._leave_delay_s = config.election_timeout_s_min
         self._reports = RemovalReports(2 * config.raft.election_ticks_max)
+        self._call_ticks = config.raft.election_ticks_max
+        self._leaderless_ticks = 0
 
     def reported(self, by: int) -> None:
         """The peer does not admit this node because it was removed."""
@@ -89,6 +91,7 @@ class Removal:
         others = raft.membership.all_voters - {raft.node_id}
         by = self._reports.tick(others, self._links.connected)
         raft.passive = bool(self._reports.reporters(others))
+        self._call(others)
         if by:
             names = " and ".join(map(str, sorted(by)))
             self._run.fail(
@@ -96,6 +99,19 @@ class Removal:
                     f"all that answer (nodes {names}) say that node {raft.node_id}"
                 )
             )
+
+    def _call(self, others: Set[int]) -> None:
+        """Send a frame now and then without a leader, if this node stands for no election: it sends
+        nothing else, and peers refuse a node that they removed when a frame of it arrives.
+        """
+        raft = self._replica.raft
+        quiet = not raft.leader_id and not raft.electable
+        self._leaderless_ticks = self._leaderless_ticks + 1 if quiet else 0
+        if quiet and self._leaderless_ticks % self._call_ticks == 0:
+            # Only a leader's acknowledgements are recorded: all that these do is to arrive.
+            own = {raft.node_id: Acknowledged(raft.commit_index, start_id=0)}
+            for peer in others:
+                self._links.send(peer, Frame(acknowledged=own))
 
 
 def removed_from_cluster(node: str) -> RemovedFromCluster:

@@ -112,7 +112,8 @@ class Frame:
     messages: Sequence[Message] = ()
     forwards: Sequence[Forward] = ()
     forwards_refused: Sequence[ForwardRefused] = ()
-    # From a leader: how far each member has acknowledged the committed entries.
+    # From a leader: how far each member has acknowledged the committed entries. From another node
+    # without a meaning, so that a frame arrives.
     acknowledged: Mapping[int, Acknowledged] = field(default_factory=dict)
     # The sender's Lamport time, 0 if unknown. Neither Raft nor equality of frames depends on it.
     lamport: int = field(default=0, compare=False)

@@ -8,9 +8,16 @@ import pytest
 
 from jepsen_lite.faults.kinds import Kill, NetworkConditions, Schedule
 from jepsen_lite.history import answered, began_ns, ended_ns, returned
+from jepsen_lite.sim.checks.state_machine import SeenLeases, check_leases
+from jepsen_lite.sim.checks.violation import Violation
 from jepsen_lite.sim.plan import draw_plan
 from jepsen_lite.sim.run import Outcome, run
+from raftkv.kv.limits import Limits
+from raftkv.kv.machine import StateMachine
+from raftkv.kv.records import lease_key, pack_lease
+from raftkv.kv.store import Family
 from raftkv.node.clocks import ClusterClock
+from raftkv.storage.memory_state import MemoryStateStore
 
 pytestmark = pytest.mark.usefixtures("quiet_nodes")
 
@@ -58,3 +65,13 @@ def test_leases_that_a_slow_cluster_clock_keeps_alive_are_found(
     )
     outcome = outcome_of(12.0)
     assert any("after it had to be gone" in problem for problem in outcome.problems)
+
+
+def test_leases_of_a_damaged_state_are_compared_with_nothing() -> None:
+    store = MemoryStateStore()
+    store.write({Family.LEASES: {lease_key(7): pack_lease(1_000, 900)}})
+    machine, before = StateMachine(store, Limits()), SeenLeases(0, {7: (1_000, 800)})
+    with pytest.raises(Violation, match="it was not renewed"):
+        check_leases(1, machine, before, frozenset(), frozenset())
+    store.damage(Family.LEASES, lease_key(7), 3)
+    assert check_leases(1, machine, before, frozenset(), frozenset()) == SeenLeases(0)

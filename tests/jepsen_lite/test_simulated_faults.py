@@ -94,6 +94,18 @@ def test_a_request_that_a_node_refuses_has_no_effect() -> None:
     assert under(Compaction(0.6, 0.0)).faults == {"Compaction": 1}
 
 
+def test_a_forced_removal_does_not_wait_for_acknowledgements() -> None:
+    leader = under(WallClockJump(0.5, 0.0, LEADER, 1.0)).fault_records[0].target
+    down, other = sorted({"node-1", "node-2", "node-3"} - {leader})
+
+    def removals(*, force: bool) -> int:
+        away = Kill(0.5, 0.7, (down,), power=True)
+        return under(away, DirectRemoval(0.6, 0.0, LEADER, other, force)).faults["DirectRemoval"]
+
+    assert removals(force=True) == 1
+    assert removals(force=False) == 0
+
+
 def test_a_change_of_membership_counts_when_the_members_have_changed() -> None:
     changed = under(MemberChange(0.5, 0.0, "", True, add_first=True))
     assert changed.faults == {"MemberChange": 1}

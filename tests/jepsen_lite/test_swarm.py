@@ -9,7 +9,14 @@ import pytest
 from typer.testing import CliRunner
 
 from jepsen_lite.cli import app
-from jepsen_lite.faults.kinds import ClockJump, ClockRate
+from jepsen_lite.faults.kinds import (
+    NEWEST,
+    ClockJump,
+    ClockRate,
+    EmptyDisk,
+    ForeignCopy,
+    OlderCopy,
+)
 from jepsen_lite.sim.net.client_conditions import ClientConditions
 from jepsen_lite.sim.nodes.settings import NodeBounds
 from jepsen_lite.sim.plan import Plan
@@ -35,6 +42,19 @@ def test_a_hundred_seeds_are_based_on_every_scenario() -> None:
     bases = [base_of(seed) for seed in range(1, 101)]
     assert set(bases) == SCENARIOS.keys() - ANOTHER_LENGTH
     assert min(bases.count(name) for name in set(bases)) >= 2
+
+
+def test_a_hundred_seeds_have_every_way_to_lose_or_copy_a_disk() -> None:
+    plans = [draw_swarm(seed) for seed in range(1, 101)]
+    faults = [fault for plan in plans for fault in plan.schedule]
+    older = [fault for fault in faults if isinstance(fault, OlderCopy)]
+    ways = {(fault.restarted, bool(fault.power_cuts)) for fault in older}
+    assert {(False, False), (False, True), (True, True)} <= ways
+    assert any(isinstance(fault, ForeignCopy) for fault in faults)
+    emptied = [fault.nodes for fault in faults if isinstance(fault, EmptyDisk)]
+    assert (NEWEST,) in emptied
+    assert any(len(nodes) > 1 and "node-1" in nodes for nodes in emptied)
+    assert any(plan.founding for plan in plans if plan.base == "emptied-disks")
 
 
 def test_a_plan_can_be_drawn_again_from_its_seed_and_its_length() -> None:

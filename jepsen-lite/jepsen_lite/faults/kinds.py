@@ -334,12 +334,16 @@ class MemberChange:
 
 @dataclass(frozen=True, slots=True)
 class DirectRemoval:
-    """The node itself is asked to remove another one, whatever it is doing."""
+    """The node itself is asked to remove another one, whatever it is doing.
+
+    `force`: it does not count first how many members acknowledge.
+    """
 
     at_s: float
     for_s: float
     node: str
     remove: str
+    force: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,7 +87,7 @@ def _counted(self: Raft) -> int:
 
 @mutant(
     "membership change that costs the majority",
-    "leaving-leaders",
+    "forgotten-nodes",
     caught_by="that costs the majority",
 )
 def only_the_old_voters_are_counted() -> list[Patch]:
@@ -105,7 +105,7 @@ def only_the_old_voters_are_counted() -> list[Patch]:
 
 @mutant(
     "membership change that costs the majority",
-    "leaving-leaders",
+    "forgotten-nodes",
     caught_by="that costs the majority",
 )
 def first_acknowledgement_counts_for_ever() -> list[Patch]:

@@ -29,10 +29,13 @@ from jepsen_lite.faults.kinds import (
     SlowDisk,
     Stop,
     Stranger,
+    Transfer,
     Trigger,
     TriggeredFault,
     WallClockJump,
 )
+from jepsen_lite.sim.checks.invariants import DEAD_S
+from jepsen_lite.sim.deal import deal
 from jepsen_lite.sim.injection.disk_schedule import COPIED, EMPTIED, Draw, clone
 from jepsen_lite.sim.injection.schedule import draw_conditions, draw_rolling, draw_triggered
 from jepsen_lite.sim.injection.strangers import FRAMES, REFUSALS
@@ -121,25 +124,25 @@ def memberships(seed: int) -> Plan:
     for at_s in (1.0, 4.0, 7.0):
         steps = (
             (Trigger.MEMBERSHIP, rng.choice((0.0, 0.0, 0.0005, 0.002))),
-            *((Trigger.LEADER, rng.choice((0.001, 0.01, 0.1, 0.5))) for _ in range(3)),
+            *((Trigger.LEADER, rng.choice((0.005, 0.01, 0.1, 0.5))) for _ in range(3)),
         )
+        # Without `force` a new leader waits for acknowledgements, which commit its first entry.
+        first, cut_off, *others = rng.sample(names, len(names))
+        force = rng.random() < 0.7
+        if force or rng.random() < 0.5:
+            isolate = Isolate(0.0, rng.uniform(0.2, 1.0), cut_off, True, True, False)
+            faults.append(TriggeredFault(at_s + 0.2, 3.0, Trigger.LEADER, 1, isolate))
+        remove = cut_off if force else rng.choice(names)
+        at_once = DirectRemoval(0.0, 0.0, TRIGGERING_NODE, remove, force)
         faults += [
+            Transfer(at_s - 0.5, 0.0, first),
             RollingFault(at_s, 4.0, steps, crash=rng.random() < 0.3),
-            DirectRemoval(at_s + 0.1, 0.0, LEADER, rng.choice(names)),
-            TriggeredFault(
-                at_s + 0.2,
-                3.0,
-                Trigger.LEADER,
-                1,
-                DirectRemoval(0.0, 0.0, TRIGGERING_NODE, rng.choice(names)),
-            ),
+            DirectRemoval(at_s + 0.1, 0.0, LEADER, rng.choice(others)),
+            TriggeredFault(at_s + 0.2, 3.0, Trigger.LEADER, 1, at_once),
             MemberChange(
                 at_s + 1.5, 0.0, LEADER if rng.random() < 0.5 else "", True, add_first=True
             ),
         ]
-        if rng.random() < 0.5:
-            lonely = Isolate(0.0, rng.uniform(0.2, 1.0), rng.choice(names), True, True, False)
-            faults.append(TriggeredFault(at_s + 0.2, 3.0, Trigger.LEADER, 1, lonely))
     return replace(plan, schedule=tuple(faults))
 
 
@@ -155,6 +158,22 @@ def leaving_leaders(seed: int) -> Plan:
             MemberChange(at_s, 0.0, LEADER, True, add_first=rng.random() < 0.3),
         ]
     return replace(plan, schedule=tuple(faults))
+
+
+def forgotten_nodes(seed: int) -> Plan:
+    """The operator forgets about a node that is down and removes another one: of three voters, the
+    two that would be left could commit nothing until that node is back.
+    """
+    plan, rng = busy_plan(seed, "forgotten nodes")
+    leader, down, other = rng.sample(plan.node_names, 3)
+    down_s = rng.uniform(0.8, 1.5)
+    asked_s = down_s + rng.uniform(DEAD_S, DEAD_S + 1.0)
+    faults = (
+        Transfer(0.3, 0.0, leader),
+        Kill(down_s, DEAD_S + 3.0, (down,), power=True),
+        MemberChange(asked_s, 0.0, rng.choice((leader, other)), add=False, add_first=False),
+    )
+    return replace(plan, schedule=faults)
 
 
 def snapshots(seed: int) -> Plan:
@@ -304,6 +323,7 @@ SCENARIOS: Mapping[str, Scenario] = dict(
         fresh_leaders,
         memberships,
         leaving_leaders,
+        forgotten_nodes,
         snapshots,
         bit_rot,
         damage,
@@ -326,5 +346,6 @@ SCENARIOS: Mapping[str, Scenario] = dict(
 
 def _with_one_of(draws: Sequence[Draw], seed: int, purpose: str) -> Plan:
     plan, rng = busy_plan(seed, purpose)
-    drawn = rng.choice(draws)(rng, plan.node_names, round(rng.uniform(5.0, 6.0), 3))
+    (draw,) = deal(draws, seed, purpose)
+    drawn = draw(rng, plan.node_names, round(rng.uniform(5.0, 6.0), 3))
     return replace(plan, schedule=drawn.faults, founding=drawn.founding)

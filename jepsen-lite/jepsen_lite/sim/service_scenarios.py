@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
-from random import Random
 
 from jepsen_lite.faults.kinds import (
     LEADER,
@@ -21,6 +19,7 @@ from jepsen_lite.faults.kinds import (
     TriggeredFault,
 )
 from jepsen_lite.sim.clients import ClientTuning
+from jepsen_lite.sim.deal import deal
 from jepsen_lite.sim.net.client_conditions import ClientConditions
 from jepsen_lite.sim.plan import Plan, busy_plan
 
@@ -169,7 +168,7 @@ def breadth(seed: int) -> Plan:
             known_nodes=("", *rng.sample(plan.node_names, 2)), page_keys_max=rng.choice((3, 1_000))
         ),
         schedule=tuple(faults),
-        workloads=_dealt(BREADTH, 2, seed, "breadth workloads"),
+        workloads=deal(BREADTH, seed, "breadth workloads", count=2),
     )
 
 
@@ -229,10 +228,3 @@ def snapshots_beside_readers(seed: int) -> Plan:
         schedule=tuple(faults),
         workloads=("set", "lock", "watch", "ranges", rng.choice(("session", "staleness"))),
     )
-
-
-def _dealt(names: Sequence[str], count: int, seed: int, purpose: str) -> tuple[str, ...]:
-    """So many of the names, dealt like cards: a few successive seeds have all of them."""
-    deal, place = divmod(seed, len(names) // count)
-    deck = Random(f"{deal}/{purpose}").sample(names, len(names))
-    return tuple(deck[place * count : (place + 1) * count])

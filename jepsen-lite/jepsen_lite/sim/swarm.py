@@ -13,8 +13,18 @@ from collections.abc import Mapping
 from dataclasses import replace
 from random import Random
 
-from jepsen_lite.faults.kinds import ClockJump, ClockRate, Fault, Kill, Schedule, takes_effect
+from jepsen_lite.faults.kinds import (
+    BitFlip,
+    ClockJump,
+    ClockRate,
+    Fault,
+    Kill,
+    MemberChange,
+    Schedule,
+    takes_effect,
+)
 from jepsen_lite.sim.clients import ClientTuning
+from jepsen_lite.sim.deal import deal, shuffle
 from jepsen_lite.sim.injection.operator_schedule import draw_operator
 from jepsen_lite.sim.injection.schedule import draw_compactions, draw_conditions, draw_schedule
 from jepsen_lite.sim.injection.strangers import draw_strangers
@@ -34,18 +44,25 @@ from raftkv.kv.pace import STEP_UNITS
 ANOTHER_LENGTH = frozenset({"load", "slow-answers"})
 """Scenarios that no seed is based on: they are much longer than the others."""
 COPIES: Mapping[str, int] = {
-    PLAIN: 3, "relays": 3, "memberships": 2, "leaving-leaders": 2, "power-cuts": 2,
-    "set-clocks": 2, "coordination": 2, "copied-disks": 2, "snapshots-beside-readers": 3,
+    PLAIN: 3, "relays": 3, "memberships": 3, "leaving-leaders": 2, "power-cuts": 2,
+    "set-clocks": 2, "coordination": 2, "damage": 2, "emptied-disks": 3, "copied-disks": 3,
+    "forgotten-nodes": 2, "snapshots-beside-readers": 3,
 }  # fmt: skip
 """Scenarios that more seeds are based on, each with how many."""
 UNDISTURBED = frozenset({"emptied-disks", "copied-disks", "cloned-disks"})
 """Beside other faults, the outcome of these would not be defined."""
 ONCE = UNDISTURBED | {
-    *("bit-rot", "damage", "older-programs", "removals", "snapshots-beside-readers"),
+    *("bit-rot", "damage", "forgotten-nodes", "older-programs", "removals"),
+    "snapshots-beside-readers",
 }
 """Scenarios that come to their point once in a run, or have many operations."""
+DAMAGED = frozenset({"bit-rot", "damage"})
+"""Scenarios in which a disk is damaged, which the cluster must be able to afford at that moment."""
 ROUNDS = 2
 ANOTHER_SEED = 1_000_000_000
+"""So far are the seeds of a scenario that the rounds have from each other, and from those of
+`--scenario`.
+"""
 STEADY = frozenset(
     {
         *("coordination", "candidates", "removals", "set-clocks", "breadth"),
@@ -116,13 +133,14 @@ def draw_swarm(seed: int, seconds: float | None = None) -> Plan:
 
 def _in_rounds(base: str, seed: int, seconds: float | None) -> Plan:
     """The scenario's faults, and then those of other seeds of it that are for as many nodes."""
-    plan = SCENARIOS[base](seed)
+    _, number = _card_of(seed)
+    rounds = (SCENARIOS[base](number + ANOTHER_SEED * each) for each in itertools.count(1))
+    plan = replace(next(rounds), seed=seed)
     length_s, once = plan.seconds, base in ONCE
     if seconds is None:
         seconds = length_s if once else ROUNDS * length_s
     schedule = plan.schedule
-    others = (SCENARIOS[base](seed + ANOTHER_SEED * number) for number in itertools.count(1))
-    as_large = (other.schedule for other in others if other.nodes == plan.nodes)
+    as_large = (other.schedule for other in rounds if other.nodes == plan.nodes)
     for number in range(1, 1 if once else math.ceil(seconds / length_s)):
         begin_s = number * length_s
         schedule += tuple(replace(each, at_s=each.at_s + begin_s) for each in next(as_large))
@@ -132,15 +150,24 @@ def _in_rounds(base: str, seed: int, seconds: float | None) -> Plan:
 
 
 def base_of(seed: int) -> str:
-    """The scenario that this seed is based on: dealt like cards, so that of as many successive
-    seeds as there are cards each scenario gets its share.
+    """The scenario that this seed is based on: of as many successive seeds as there are cards each
+    scenario gets its share.
+    """
+    base, _ = _card_of(seed)
+    return base
+
+
+def _card_of(seed: int) -> tuple[str, int]:
+    """The scenario, and how many earlier seeds are based on it: it deals faults over its own seeds,
+    which are successive here, too.
     """
     deck = [
         name for name in SCENARIOS if name not in ANOTHER_LENGTH for _ in range(COPIES.get(name, 1))
     ]
-    dealt, place = divmod(seed, len(deck))
-    _rng(dealt, "deck").shuffle(deck)
-    return deck[place]
+    time, place = divmod(seed, len(deck))
+    shuffled = shuffle(deck, time, "swarm/deck")
+    base = shuffled[place]
+    return base, time * deck.count(base) + shuffled[:place].count(base)
 
 
 def with_workloads(plan: Plan, workloads: tuple[str, ...]) -> Plan:
@@ -207,8 +234,7 @@ def _with_workloads(plan: Plan, rng: Random, *, steady: bool) -> Plan:
     others = [name for name in possible if name not in own]
     more = rng.sample(others, rng.randint(0, 2) if keeps else rng.randint(2, 3))
     drawn = (*own, *more)
-    dealt, place = divmod(plan.seed, len(SELDOM))
-    seldom = _rng(dealt, "seldom workloads").sample(SELDOM, len(SELDOM))[place]
+    (seldom,) = deal(SELDOM, plan.seed, "swarm/seldom workloads")
     drawn += tuple(name for name in seldom if name in possible and name not in drawn)
     return replace(plan, workloads=drawn)
 
@@ -225,7 +251,12 @@ def _with_faults(plan: Plan, rng: Random, *, steady: bool) -> Plan:
         if rng.random() < 0.35:
             share = rng.choice((0.2, 0.5))
             drawn = draw_schedule(rng, names, plan.seconds, steady_clocks=steady)
-            schedule += tuple(fault for fault in drawn if rng.random() < share)
+            schedule += tuple(
+                fault
+                for fault in drawn
+                if rng.random() < share
+                and not (plan.base in DAMAGED and isinstance(fault, BitFlip | MemberChange))
+            )
         if rng.random() < 0.15:
             schedule += draw_strangers(rng, names, plan.seconds)
         if rng.random() < 0.15:
@@ -252,7 +283,8 @@ def _with_clocks(plan: Plan, rng: Random, *, steady: bool) -> Plan:
 def _with_node_tuning(plan: Plan, rng: Random) -> Plan:
     tuning = plan.tuning
     if rng.random() < 0.3:
-        log_bytes = rng.choice((2 << 10, 4 << 10, 32 << 10))
+        # Never longer than the scenario's, whose faults may need snapshots.
+        log_bytes = min(rng.choice((2 << 10, 4 << 10, 32 << 10)), tuning.log_compaction_bytes)
         retained_bytes = log_bytes // rng.choice((2, 4, 8))
         tuning = replace(tuning, log_compaction_bytes=log_bytes, log_retained_bytes=retained_bytes)
 

@@ -36,12 +36,16 @@ def check_leases(
     """Raises `Violation` if a lease has more than its time to live, or another deadline than before
     although it is none of those that were `renewed` in between; if it lives again although it was
     over and is none of those that were `granted`; or if its rows are there long after its end.
+    Damaged rows are not looked at.
     """
     now_ms = machine.time_ms
-    leases = {
-        split_lease(key): unpack_lease(row)[:2]
-        for key, row in machine.view.scan(Family.LEASES, b"", None)
-    }
+    try:
+        leases = {
+            split_lease(key): unpack_lease(row)[:2]
+            for key, row in machine.view.scan(Family.LEASES, b"", None)
+        }
+    except DamagedData:
+        return SeenLeases(now_ms)
     for lease, (ttl_ms, deadline_ms) in leases.items():
         if deadline_ms + REMOVED_WITHIN_MS <= now_ms:
             raise Violation(

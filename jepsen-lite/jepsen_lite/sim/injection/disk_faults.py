@@ -125,7 +125,7 @@ class DiskFaults:
 
         def put() -> None:
             if copy.noted and self._settled([copy.host]) and (fault.restarted or self._calm(copy)):
-                self._restart(fault.power_cuts)
+                self._restart(fault.power_cuts, but=copy.host)
                 self._lose([copy.host], Loss.OLDER, copy.disk)
                 self._world.after(fault.down_s, copy.host.boot)
                 on_effect()
@@ -207,10 +207,10 @@ class DiskFaults:
             return "", 0
         return host.name, host.node.term
 
-    def _restart(self, power_cuts: PowerCuts) -> None:
+    def _restart(self, power_cuts: PowerCuts, but: Host | None = None) -> None:
         for name, down_s in power_cuts:
             host = self._targets.host(name)
-            if host is not None and host.up:
+            if host is not None and host is not but and host.up:
                 self._cut_power(host, power=True)
                 self._world.after(down_s, host.boot)
 

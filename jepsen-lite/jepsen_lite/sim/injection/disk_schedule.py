@@ -94,9 +94,21 @@ def emptied_while_one_lags(rng: Random, nodes: Sequence[str], at_s: float) -> Dr
 
 def emptied_majority(rng: Random, nodes: Sequence[str], at_s: float) -> DrawnFaults:
     """A majority of the disks is emptied while the other nodes are down, perhaps for longer."""
-    number = rng.choice((len(nodes) // 2 + 1, len(nodes) - 1))
-    mixed, for_s = rng.sample(list(nodes), len(nodes)), _down_s(rng)
     late_s = _late_s(rng) if rng.random() < 0.7 else 0.0
+    return _emptied_majority(rng, rng.sample(list(nodes), len(nodes)), late_s, at_s)
+
+
+def emptied_founder(rng: Random, nodes: Sequence[str], at_s: float) -> DrawnFaults:
+    """A majority of the disks is emptied, with that of the node that founds a cluster if all disks
+    are empty; the other nodes are back late.
+    """
+    first, *others = nodes
+    mixed = [first, *rng.sample(others, len(others))]
+    return _emptied_majority(rng, mixed, _late_s(rng), at_s)
+
+
+def _emptied_majority(rng: Random, mixed: Sequence[str], late_s: float, at_s: float) -> DrawnFaults:
+    number, for_s = rng.choice((len(mixed) // 2 + 1, len(mixed) - 1)), _down_s(rng)
     power_cuts = tuple((name, for_s + late_s) for name in mixed[number:])
     return DrawnFaults((EmptyDisk(at_s, for_s, tuple(mixed[:number]), power_cuts),))
 
@@ -134,13 +146,23 @@ def foreign(rng: Random, nodes: Sequence[str], at_s: float) -> DrawnFaults:
 
 
 def older(rng: Random, nodes: Sequence[str], at_s: float) -> DrawnFaults:
-    """The copy lacks what the node has acknowledged since, and the leader has noted.
+    """The copy lacks what the node has acknowledged since, and the leader has noted."""
+    one = rng.choice(list(nodes))
+    return _older(rng, one, (), _down_s(rng), at_s)
 
-    After a restart of all the leader is back before the node: no other member could refuse it.
+
+def older_and_a_restart_of_all(rng: Random, nodes: Sequence[str], at_s: float) -> DrawnFaults:
+    """What the leader has noted has to outlive the leader's process.
+
+    The leader is back before the node: no other member could refuse it.
     """
-    one, age_s = rng.choice(list(nodes)), round(rng.uniform(NOTED_S + 0.5, 3.8), 3)
-    power_cuts = _restarts(rng, nodes, one, 0.3, late=False)
-    down_s = MET_S if power_cuts else _down_s(rng)
+    # If the one leads, the copy is of another one's disk; whichever it is, the leader is restarted.
+    one, power_cuts = rng.choice(list(nodes)), _all_but(rng, nodes, "", 0.3, late=False)
+    return _older(rng, one, power_cuts, MET_S, at_s)
+
+
+def _older(rng: Random, one: str, power_cuts: PowerCuts, down_s: float, at_s: float) -> DrawnFaults:
+    age_s = round(rng.uniform(NOTED_S + 0.5, 3.8), 3)
     begin_s = round(at_s - age_s, 3)
     fault = OlderCopy(begin_s, age_s, one, down_s, restarted=False, power_cuts=power_cuts)
     return DrawnFaults((fault,), (begin_s - 1.0, at_s + down_s + SETTLED_S))
@@ -179,13 +201,15 @@ def clone(rng: Random, nodes: Sequence[str], at_s: float) -> DrawnFaults:
 
 
 EMPTIED: Sequence[Draw] = (
-    emptied, emptied_while_one_lags, emptied_majority, emptied_newest, emptied_in_the_act,
-    emptied_voter,
+    emptied, emptied_while_one_lags, emptied_majority, emptied_founder, emptied_newest,
+    emptied_in_the_act, emptied_voter,
 )  # fmt: skip
-COPIED: Sequence[Draw] = (foreign, older, older_start, older_start_while_one_lags)
+COPIED: Sequence[Draw] = (
+    foreign, older, older_and_a_restart_of_all, older_start, older_start_while_one_lags,
+)  # fmt: skip
 ANYWHERE: Sequence[Draw] = (*EMPTIED, foreign)
 IN_CALM: Sequence[Draw] = (
-    older, older, older_start, older_start_while_one_lags, clone, clone, clone,
+    older, older_and_a_restart_of_all, older_start, older_start_while_one_lags, clone, clone, clone,
 )  # fmt: skip
 
 
@@ -207,9 +231,14 @@ def _lag(at_s: float, down_s: float, nodes: Sequence[str], lag_s: float = 2.0) -
 def _restarts(
     rng: Random, nodes: Sequence[str], but: str, down_s: float, *, late: bool = True
 ) -> PowerCuts:
-    """None of the others, or all, each down for about `down_s`; none for longer unless `late`."""
-    if rng.random() < 0.5:
-        return ()
+    """None of the others, or all."""
+    return () if rng.random() < 0.5 else _all_but(rng, nodes, but, down_s, late=late)
+
+
+def _all_but(
+    rng: Random, nodes: Sequence[str], but: str, down_s: float, *, late: bool
+) -> PowerCuts:
+    """Each is down for about `down_s`; none for longer unless `late`."""
     most = 3.0 if late else 1.0
     return tuple((name, round(down_s * rng.uniform(0.5, most), 3)) for name in nodes if name != but)
 

@@ -81,10 +81,13 @@ class OperatorFaults:
             return None
         if not self._operator.known_left(host.voters - {victim.node_id}):
             return None
+        # A node that is down comes back, and with it the majority that a forced change waits for; a
+        # node with a damaged disk does not.
+        force = fault.force and not self._cluster.damaged
 
         async def remove(node: Node, deadline: float) -> bool:
             there = victim.node_id in node.membership.members
-            after = await node.member_remove(victim.node_id, deadline)
+            after = await node.member_remove(victim.node_id, deadline, force=force)
             return there and victim.node_id not in after.members
 
         return self._request(host, remove, on_effect)
