@@ -20,7 +20,7 @@ from raftkv.rpc.v1 import api_pb2
 from raftkv.server.access import ACCESS, name_of_rpc
 from raftkv.wire.grpc_status import error_of_call
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "security-rights.part.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "security.md"
 
 METHODS = {
     f"/{service.full_name}/{method.name}": method

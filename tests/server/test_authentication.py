@@ -98,6 +98,7 @@ async def test_a_forged_token_is_refused(node: SecuredNode) -> None:
     forged = [
         jwt.encode(claims, b"s" * 32, algorithm="HS256", headers=kid),
         jwt.encode(claims, None, algorithm="none", headers=kid),
+        jwt.encode(claims, secret * 2, algorithm="HS512", headers=kid),
         jwt.encode(claims, secret, algorithm="HS256", headers=elsewhere),
         jwt.encode({"user": 1}, secret, algorithm="HS256", headers=kid),
         jwt.encode(claims, secret, algorithm="HS256"),
