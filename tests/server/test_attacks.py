@@ -312,9 +312,7 @@ TO_ROOT = {
     "more rights for the role root": Users.command(
         role_grant=auth.RoleGrant(role=ROOT, admin_right=auth.ADMIN_RIGHT_CLUSTER)
     ),
-    "a key that signs": Users.command(
-        signing_key_rotate=auth.SigningKeyRotate(secret=b"k" * 32)
-    ),
+    "a key that signs": Users.command(signing_key_rotate=auth.SigningKeyRotate(secret=b"k" * 32)),
     "no authentication": Users.command(disable=auth.AuthDisable()),
 }
 
