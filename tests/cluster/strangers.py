@@ -17,7 +17,10 @@ import struct
 import sys
 from collections.abc import Awaitable, Callable
 
+from hpack import Encoder
 from hyperframe.frame import HeadersFrame, RstStreamFrame, SettingsFrame
+
+from tests.fuzz.connections import PREFACE, headers_of
 
 IDLE_CONNECTIONS = 500
 """Of each address."""
@@ -29,7 +32,6 @@ ATTEMPTS_PER_S = 25
 
 RESETS_AT_ONCE = 100
 HTTP1 = b"GET / HTTP/1.1\r\nHost: stranger\r\n\r\n"
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 LINGER_NOT = struct.pack("ii", 1, 0)
 
 Attempt = Callable[[str, int], Awaitable[None]]
@@ -105,13 +107,14 @@ async def reset(host: str, port: int) -> None:
 
 
 async def reset_calls(host: str, port: int) -> None:
-    """Within TLS: open many calls, and reset each at once."""
+    """Within TLS: begin many calls, and reset each at once."""
     reader, writer = await asyncio.open_connection(host, port, ssl=trusting_all())
     try:
-        # A literal header field without indexing: the block of a call without a path.
+        encoder = Encoder()
         frames = [PREFACE, SettingsFrame(0).serialize()]
         for stream in range(1, 2 * RESETS_AT_ONCE, 2):
-            frames.append(HeadersFrame(stream, b"\x83\x86", flags=["END_HEADERS"]).serialize())
+            block = encoder.encode(headers_of("/raftkv.rpc.v1.KV/Range"))
+            frames.append(HeadersFrame(stream, block, flags=["END_HEADERS"]).serialize())
             frames.append(RstStreamFrame(stream, error_code=8).serialize())
         writer.write(b"".join(frames))
         await reader.read(1 << 16)
