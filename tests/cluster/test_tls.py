@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import raftkv
+from raftkv import Tls
 from raftkv.cli.exit_codes import ExitCode
-from raftkv.client.connection.tls import Tls
 from tests.cluster.cluster import Cluster, NodeProcess, eventually
 from tests.tls.authority import Authority, Issued
 
