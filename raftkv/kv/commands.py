@@ -277,6 +277,9 @@ class CommandRunner:
                 result.lease_keep_alive.SetInParent()
                 for lease in command.lease_keep_alive.leases:
                     if lease in leases:
+                        leases.require(lease)  # before the first renewal: a failure has no effect
+                for lease in command.lease_keep_alive.leases:
+                    if lease in leases:
                         leases.renew(lease)
                     else:
                         result.lease_keep_alive.ended.append(lease)
