@@ -3,91 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from raftkv.client.connection.tls import Tls
 
 import raftkv
 from raftkv.cli.exit_codes import ExitCode
-from tests.cluster.cluster import Cluster, NodeProcess, eventually
-from tests.tls.authority import Authority, Issued
+from tests.cluster.cluster import NodeProcess
+from tests.cluster.secure_cluster import SecureCluster
+from tests.tls.authority import Authority
 
 pytestmark = [pytest.mark.cluster]
-
-
-class SecureCluster(Cluster):
-    """Three nodes whose certificates `authority` signs. `tls` is the mode of the next starts."""
-
-    def __init__(self, base: Path, tls: str = "required", certificates: str = "none") -> None:
-        super().__init__(base, 3)
-        self.authority = Authority(base / "certificates")
-        self.issued = {node_id: self.authority.node(node_id) for node_id in self.nodes}
-        self.user = self.authority.user("bob")
-        self.deny_file = self.authority.ca_file.with_name("denied")
-        self.deny_file.touch()
-        self.tls = tls
-        self.certificates = certificates
-        self.encrypted = tls != "off"
-        """Whether `client` makes clients that use TLS."""
-
-    def arguments(self, node_id: int) -> list[str]:
-        if self.tls == "off":
-            return []
-        issued, ca = self.issued[node_id], self.authority.ca_file
-        values = {"client_certificates": self.certificates, "certificate_deny_file": self.deny_file}
-        for port in ("client", "peer"):
-            values |= {
-                f"{port}_cert_file": issued.cert_file,
-                f"{port}_key_file": issued.key_file,
-                f"{port}_ca_file": ca,
-                f"{port}_tls": self.tls,
-            }
-        return [part for name, value in values.items() for part in ("--set", f"{name}={value}")]
-
-    def start(self, node_id: int) -> None:
-        self.nodes[node_id].start(
-            "--initial-members", self.initial_members, *self.arguments(node_id)
-        )
-
-    async def add(self, node_id: int, *arguments: str) -> NodeProcess:
-        """Add a node as a learner and start it."""
-        node = self.make_node(node_id)
-        self.issued[node_id] = self.authority.node(node_id)
-        async with self.client(1, 2, 3) as client:
-            await client.member_add(node_id, node.peer_address, node.client_address)
-        node.start("--join", self.nodes[1].client_address, *self.arguments(node_id), *arguments)
-        return node
-
-    def client(self, *node_ids: int) -> raftkv.Client:
-        chosen = [self.nodes[node_id].client_address for node_id in node_ids or self.nodes]
-        settings = raftkv.ClientSettings(follow_members=not node_ids)
-        tls = self.trusting(self.user) if self.encrypted else None
-        return raftkv.connect(",".join(chosen), settings=settings, tls=tls)
-
-    def trusting(self, shown: Issued | None) -> Tls:
-        ca = self.authority.ca_file
-        return Tls(ca, shown.cert_file, shown.key_file) if shown else Tls(ca)
-
-    async def restart_each(self) -> None:
-        """A rolling restart."""
-        for node_id, node in self.nodes.items():
-            node.send(signal.SIGTERM)
-            assert await asyncio.to_thread(node.wait) == ExitCode.OK
-            self.start(node_id)
-            await self.ready(node_id)
-
-    async def logged(self, event: str, count: int, *node_ids: int) -> None:
-        """Wait until each node has logged the event so many times since its first start."""
-        for node_id in node_ids or self.nodes:
-
-            async def has_logged(node: NodeProcess = self.nodes[node_id]) -> bool:
-                return node.log().count(f'"event": "{event}"') >= count
-
-            await eventually(has_logged, f"node {node_id} logs {event}")
 
 
 WRITERS = 4
@@ -115,7 +43,7 @@ async def load(client: raftkv.Client) -> AsyncIterator[None]:
         over.set()
 
 
-async def not_served(node: NodeProcess, tls: Tls | None) -> None:
+async def not_served(node: NodeProcess, tls: raftkv.Tls | None) -> None:
     """Check that the node, which serves others, does not serve a client with these files."""
     with pytest.raises(raftkv.Unavailable):
         async with raftkv.connect(node.client_address, tls=tls, timeout=1.0) as client:
@@ -128,7 +56,10 @@ async def test_nodes_serve_over_tls_whom_they_trust_until_it_is_denied(tmp_path:
         async with cluster.client() as client:
             await client.put("key", "1")
             stranger = Authority(tmp_path / "other").user("bob")
-            for tls in (cluster.trusting(stranger), Tls(Authority(tmp_path / "third").ca_file)):
+            for tls in (
+                cluster.trusting(stranger),
+                raftkv.Tls(Authority(tmp_path / "third").ca_file),
+            ):
                 await not_served(node, tls)
             cluster.deny_file.write_text(f"{cluster.user.serial:x}\n")
             await cluster.logged("certificate_deny_list_read", 1)
@@ -176,7 +107,7 @@ async def test_the_ca_changes_node_by_node_under_load(tmp_path: Path) -> None:
         await cluster.logged("certificates_read", 6)
         await cluster.restart_each()
         left = old.user("bob")
-        tls = Tls(old.ca_file, left.cert_file, left.key_file)
+        tls = raftkv.Tls(old.ca_file, left.cert_file, left.key_file)
         await not_served(cluster.nodes[1], tls)
 
 
