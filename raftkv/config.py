@@ -14,7 +14,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
 
-from raftkv.errors import ConfigurationError
+from raftkv.config_checks import (
+    FILES_NEEDED,
+    OFF,
+    REQUIRED,
+    check_choice,
+    check_range,
+    check_tls,
+    wrong,
+)
 from raftkv.kv.limits import Limits
 from raftkv.raft.entry import Address
 from raftkv.wire.addresses import (
@@ -74,13 +82,56 @@ class Settings:
     cluster_secret_file: str = setting(
         "",
         "file with the secret that authenticates nodes; the same on every node, required unless"
-        " peer_listen is a loopback address",
+        " peer_tls is required or peer_listen is a loopback address",
+    )
+    client_cert_file: str = setting("", "certificate of the client port, PEM, then its chain")
+    client_key_file: str = setting("", "key of client_cert_file, PEM, mode 0600")
+    client_ca_file: str = setting(
+        "",
+        "certificates of the CAs that sign clients' certificates, PEM; several while one changes",
+    )
+    client_certificates: str = setting(
+        "none", "certificates of clients: none, optional (verified if shown) or required"
+    )
+    client_tls: str = setting(
+        "",
+        "TLS on the client port: off, optional (plaintext too, while migrating) or required;"
+        " default required where client_cert_file is set, off otherwise",
+    )
+    peer_cert_file: str = setting(
+        "",
+        "certificate of this node for other nodes, PEM, then its chain; names"
+        " node-<node_id>.<cluster_name>.raftkv",
+    )
+    peer_key_file: str = setting("", "key of peer_cert_file, PEM, mode 0600")
+    peer_ca_file: str = setting(
+        "", "certificates of the CAs that sign nodes' certificates, PEM; several while one changes"
+    )
+    peer_tls: str = setting(
+        "",
+        "TLS on the peer port: off, optional (plaintext too, while migrating) or required;"
+        " default required where peer_cert_file is set, off otherwise",
+    )
+    certificate_deny_file: str = setting(
+        "",
+        "serial numbers of certificates to refuse, hexadecimal, one per line; read when it changes",
     )
     join: str = setting(
         "", "comma-separated client addresses of members of a running cluster to join"
     )
+    join_token_file: str = setting(
+        "",
+        "file with a token of a user with the right `cluster`, mode 0600: with it this node joins a"
+        " cluster that requires authentication, if it has no certificate of a node",
+    )
+    open_health: bool = setting(
+        True, "answer grpc.health.v1 to callers that are not authenticated as well"
+    )
+    open_reflection: bool = setting(
+        False, "answer gRPC reflection to callers that are not authenticated as well"
+    )
     allow_insecure_network: bool = setting(
-        False, "listen off loopback although nothing is encrypted or authenticated"
+        False, "listen off loopback although not everything is encrypted and authenticated"
     )
     tick_ms: int = setting(50, "length of a Raft tick", minimum=5, maximum=10_000)
     heartbeat_ticks: int = setting(2, "ticks between heartbeats", minimum=1, maximum=1_000)
@@ -163,17 +214,18 @@ class Settings:
         for each in fields(self):
             value = getattr(self, each.name)
             if isinstance(value, int) and not isinstance(value, bool):
-                _check_range(each.name, value, each.metadata)
+                check_range(each.name, value, each.metadata)
         self._check_words()
         self._check_timing()
         if self.limits.batch_bytes_max > BATCH_BYTES_MAX:
-            raise _wrong(
+            raise wrong(
                 "limits.batch_bytes_max",
                 self.limits.batch_bytes_max,
                 f"at most {BATCH_BYTES_MAX}",
                 "lower it: nodes send each other a batch as one message",
             )
         self._check_members()
+        self._fill_tls()
         self._fill_addresses()
         self._check_addresses()
         self._fill_members()
@@ -208,7 +260,7 @@ class Settings:
             self._refuse_foreign_members(self.advertised)
         missing = self.bootstrap_without_ids - self.initial_members.keys()
         if missing or self.node_id in self.bootstrap_without_ids:
-            raise _wrong(
+            raise wrong(
                 "bootstrap_without",
                 self.bootstrap_without,
                 "ids of other initial_members",
@@ -219,28 +271,28 @@ class Settings:
         object.__setattr__(self, name, value)
 
     def _check_words(self) -> None:
-        _check_choice("log_level", self.log_level, LOG_LEVELS)
-        _check_choice("log_format", self.log_format, LOG_FORMATS)
+        check_choice("log_level", self.log_level, LOG_LEVELS)
+        check_choice("log_format", self.log_format, LOG_FORMATS)
         if not self.cluster_name.strip():
-            raise _wrong("cluster_name", "''", "at least one character", "leave it out or name it")
+            raise wrong("cluster_name", "''", "at least one character", "leave it out or name it")
 
     def _check_timing(self) -> None:
         if self.election_ticks_min <= self.heartbeat_ticks:
-            raise _wrong(
+            raise wrong(
                 "election_ticks_min",
                 self.election_ticks_min,
                 f"more than heartbeat_ticks ({self.heartbeat_ticks})",
                 "raise it, or followers stand for election between two heartbeats",
             )
         if self.election_ticks_max <= self.election_ticks_min:
-            raise _wrong(
+            raise wrong(
                 "election_ticks_max",
                 self.election_ticks_max,
                 f"more than election_ticks_min ({self.election_ticks_min})",
                 "raise it, or elections collide",
             )
         if self.request_timeout_ms_max < self.request_timeout_ms_default:
-            raise _wrong(
+            raise wrong(
                 "request_timeout_ms_max",
                 self.request_timeout_ms_max,
                 f"at least request_timeout_ms_default ({self.request_timeout_ms_default})",
@@ -250,9 +302,16 @@ class Settings:
     def _check_members(self) -> None:
         for node_id, address in self.initial_members.items():
             if node_id < 1:
-                raise _wrong("initial_members", node_id, "node ids >= 1", "number the nodes from 1")
+                raise wrong("initial_members", node_id, "node ids >= 1", "number the nodes from 1")
             split_address("initial_members", address.peer)
             split_address("initial_members", address.client)
+
+    def _fill_tls(self) -> None:
+        for port in ("client", "peer"):
+            if not getattr(self, f"{port}_tls"):
+                has_certificate = bool(getattr(self, f"{port}_cert_file"))
+                self._fill(f"{port}_tls", REQUIRED if has_certificate else OFF)
+        check_tls(self)
 
     def _fill_addresses(self) -> None:
         own = self.initial_members.get(self.node_id)
@@ -261,7 +320,7 @@ class Settings:
             member = getattr(own, kind) if own else ""
             if not getattr(self, listen):
                 if not member and base + self.node_id > 65_535:
-                    raise _wrong(
+                    raise wrong(
                         listen, "''", "host:port", "state it, the node id is too large to derive it"
                     )
                 self._fill(listen, member or f"127.0.0.1:{base + self.node_id}")
@@ -272,25 +331,11 @@ class Settings:
         for kind in ("client", "peer"):
             listen, advertise = f"{kind}_listen", f"{kind}_advertise"
             host, _ = split_address(listen, getattr(self, listen))
-            if kind == "peer" and not self.cluster_secret_file and not is_loopback_host(host):
-                raise _wrong(
-                    listen,
-                    getattr(self, listen),
-                    "a loopback address, as cluster_secret_file is not set and every process that"
-                    " reaches this port could act as a node",
-                    "write a secret with `raftkv secret new FILE`, copy it to every node, and set"
-                    " cluster_secret_file",
-                )
-            if not self.allow_insecure_network and not is_loopback_host(host):
-                raise _wrong(
-                    listen,
-                    getattr(self, listen),
-                    "a loopback address, as nothing on the wire is encrypted or authenticated",
-                    "listen on 127.0.0.1, or on a trusted network set allow_insecure_network",
-                )
+            if not is_loopback_host(host):
+                self._check_off_loopback(kind, listen)
             host, _ = split_address(advertise, getattr(self, advertise))
             if is_wildcard_host(host):
-                raise _wrong(
+                raise wrong(
                     advertise,
                     getattr(self, advertise),
                     "an address that others can connect to",
@@ -300,15 +345,39 @@ class Settings:
             split_address("join", address)
         ids = [id.strip() for id in self.bootstrap_without.split(",") if id.strip()]
         if not all(id.isascii() and id.isdigit() and len(id) < 20 for id in ids):
-            raise _wrong(
+            raise wrong(
                 "bootstrap_without",
                 repr(self.bootstrap_without),
                 "node ids with a comma between",
                 "write it like 3 or 2,3",
             )
         if self.client_listen == self.peer_listen:
-            raise _wrong(
+            raise wrong(
                 "peer_listen", self.peer_listen, "other than client_listen", "choose another port"
+            )
+
+    def _check_off_loopback(self, kind: str, listen: str) -> None:
+        if getattr(self, f"{kind}_tls") == REQUIRED:
+            return
+        if kind == "peer" and not self.cluster_secret_file:
+            raise wrong(
+                listen,
+                getattr(self, listen),
+                "a loopback address, as neither TLS nor a secret authenticates nodes and every"
+                " process that reaches this port could act as one",
+                "set peer_cert_file, peer_key_file and peer_ca_file (`raftkv certs init` and"
+                " `raftkv certs node` write them); or write a secret with `raftkv secret new FILE`,"
+                " copy it to every node, and set cluster_secret_file",
+            )
+        if not self.allow_insecure_network:
+            files = ", ".join(f"{kind}_{each}_file" for each in FILES_NEEDED[kind])
+            raise wrong(
+                listen,
+                getattr(self, listen),
+                f"a loopback address, as {kind}_tls is {getattr(self, f'{kind}_tls')} and not"
+                " everything on the wire is encrypted and authenticated",
+                f"set {files} (`raftkv certs init` and `raftkv certs node` write them); or listen"
+                " on 127.0.0.1; or on a trusted network set allow_insecure_network",
             )
 
     @property
@@ -319,7 +388,7 @@ class Settings:
     def _fill_members(self) -> None:
         own = Address(self.peer_advertise, self.client_advertise)
         if self.join and self.initial_members:
-            raise _wrong(
+            raise wrong(
                 "join", self.join, "unset where initial_members is set", "leave one of them out"
             )
         if not self.join and not self.initial_members:
@@ -330,7 +399,7 @@ class Settings:
         listed = self.initial_members.get(self.node_id)
         if listed is None:
             known = ", ".join(map(str, sorted(self.initial_members)))
-            raise _wrong(
+            raise wrong(
                 "initial_members",
                 f"a list of nodes {known}"
                 if len(self.initial_members) > 1
@@ -338,7 +407,7 @@ class Settings:
                 f"a list with this node, {self.node_id}, in it",
                 "correct node_id or the list, or use join to enter a running cluster",
             )
-        raise _wrong(
+        raise wrong(
             "initial_members",
             f"{listed.peer}/{listed.client} for node {self.node_id}",
             f"what this node advertises, {own.peer}/{own.client}",
@@ -351,26 +420,9 @@ def split_address(key: str, address: str) -> tuple[str, int]:
     try:
         return split_host_port(address)
     except ValueError as error:
-        raise _wrong(key, repr(address), HOST_PORT, str(error)) from None
+        raise wrong(key, repr(address), HOST_PORT, str(error)) from None
 
 
 def default_of(each: Any) -> object:
     """The default of a dataclass field."""
     return each.default if each.default is not MISSING else cast(Any, each.default_factory)()
-
-
-def _check_range(key: str, value: int, metadata: Mapping[str, Any]) -> None:
-    low, high = metadata["minimum"], metadata["maximum"]
-    if not low <= value <= high:
-        raise _wrong(key, value, f"from {low} to {high}", f"set {key} to a value in that range")
-
-
-def _check_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise _wrong(key, repr(value), "one of " + ", ".join(choices), "choose one of them")
-
-
-def _wrong(key: str, value: object, limit: str, fix: str) -> ConfigurationError:
-    return ConfigurationError(
-        f"{key} is {value}, but must be {limit}. Fix: {fix}.", key=key, limit=limit
-    )

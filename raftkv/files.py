@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from raftkv.errors import DiskFull, OutOfResources, StorageError
+from raftkv.errors import ConfigurationError, DiskFull, OutOfResources, StorageError
 
 RESOURCES_ADVICE = (
     "the disk has not failed; raise this process's limit of open files (ulimit -n, LimitNOFILE) or"
@@ -114,3 +114,14 @@ def size_bytes(directory: Path) -> int:
             except FileNotFoundError:
                 continue
     return total
+
+
+def require_private(path: Path, setting: str) -> None:
+    """Raise `ConfigurationError` if others than its owner may read or write the file at `path`."""
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o077:
+        raise ConfigurationError(
+            f"{setting} is {path}, which others than its owner may read or write (mode"
+            f" {mode:04o}). Fix: chmod 600 {path}.",
+            key=setting,
+        )

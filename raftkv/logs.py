@@ -11,8 +11,10 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, TextIO, cast
 
 import structlog
@@ -32,6 +34,7 @@ LEVELS = {
 _WITHOUT_LOCALS = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
 
 LOG_INTERVAL_S = 1.0
+NAMES_MAX = 1_000
 
 # One clock per process, as logging. In memory, because an event loop must not wait for a disk.
 CLOCK = LamportClock()
@@ -79,23 +82,52 @@ def get_logger(**facts: Any) -> Logger:
     return logger
 
 
-class LineRate:
-    """Admits one line of a name per `LOG_INTERVAL_S`, and counts the suppressed ones."""
+def write_at_any_level(log: Logger, method: str, event: str, **facts: Any) -> None:
+    """Write an event that no level suppresses; `method` (info, warning) is its own level."""
+    log.bind()._proxy_to_logger(method, event, **facts)
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+
+class LineRate:
+    """Admits one line of a name per `LOG_INTERVAL_S`, and counts the suppressed ones.
+
+    `lines_max` bounds the lines of all names together in an interval. Of more than `NAMES_MAX`
+    names the one used least recently is forgotten, and its count passes to the next line.
+    """
+
+    def __init__(self, clock: Callable[[], float], lines_max: int | None = None) -> None:
         self._clock = clock
-        self._last: dict[str, float] = {}  # there are few names: events and loggers in the code
-        self._suppressed: dict[str, int] = {}
+        self._lines_max = lines_max
+        self._interval_began = -LOG_INTERVAL_S
+        self._lines = 0
+        self._names: OrderedDict[str, _Lines] = OrderedDict()
+        self._suppressed = 0  # of names that were forgotten
 
     def admit(self, name: str) -> dict[str, int] | None:
         """The facts to add to this line: the number of suppressed lines. None: suppress it."""
         now = self._clock()
-        if now - self._last.get(name, -LOG_INTERVAL_S) < LOG_INTERVAL_S:
-            self._suppressed[name] = self._suppressed.get(name, 0) + 1
+        lines = self._names.setdefault(name, _Lines())
+        self._names.move_to_end(name)
+        if len(self._names) > NAMES_MAX:
+            _, forgotten = self._names.popitem(last=False)
+            self._suppressed += forgotten.suppressed
+        if now - lines.last < LOG_INTERVAL_S or not self._has_room(now):
+            lines.suppressed += 1
             return None
-        self._last[name] = now
-        count = self._suppressed.pop(name, 0)
+        count, self._suppressed = lines.suppressed + self._suppressed, 0
+        lines.last, lines.suppressed = now, 0
+        self._lines += 1
         return {"suppressed": count} if count else {}
+
+    def _has_room(self, now: float) -> bool:
+        if now - self._interval_began >= LOG_INTERVAL_S:
+            self._interval_began, self._lines = now, 0
+        return self._lines_max is None or self._lines < self._lines_max
+
+
+@dataclass(slots=True)
+class _Lines:
+    last: float = -LOG_INTERVAL_S
+    suppressed: int = 0
 
 
 class RateLimited:

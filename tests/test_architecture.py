@@ -28,8 +28,16 @@ ALLOWED: dict[str, frozenset[str]] = {
     ),
     # The only module of raftkv.wire that imports grpc.
     "raftkv.wire.grpc_status": frozenset({"raftkv.errors", "raftkv.rpc"}),
+    "raftkv.tls": frozenset(
+        {"raftkv.errors", "raftkv.files", "raftkv.logs", "raftkv.wire.addresses"}
+    ),
+    "raftkv.tls.names": frozenset(),
+    "raftkv.config_checks": frozenset({"raftkv.errors", "raftkv.tls.names"}),
     "raftkv.config": frozenset(
-        {"raftkv.errors", "raftkv.wire.addresses", "raftkv.kv.limits", "raftkv.raft.entry"}
+        {
+            *("raftkv.errors", "raftkv.wire.addresses", "raftkv.kv.limits", "raftkv.raft.entry"),
+            *("raftkv.config_checks", "raftkv.tls.names"),
+        }
     ),
 }
 WIRE_OF_CLIENTS = {
@@ -44,9 +52,9 @@ BELOW_NODE = ALLOWED["raftkv.kv"] | {
     *("raftkv.kv", "raftkv.files", "raftkv.clocks", "raftkv.logs", "raftkv.versions")
 }
 ALLOWED["raftkv.storage"] = BELOW_NODE
-ALLOWED["raftkv.peer"] = BELOW_NODE | {"raftkv.backoff", "raftkv.storage.ports"}
+ALLOWED["raftkv.peer"] = BELOW_NODE | {"raftkv.backoff", "raftkv.storage.ports", "raftkv.tls"}
 ALLOWED["raftkv.node"] = BELOW_NODE | {"raftkv.storage", "raftkv.peer", "raftkv.config"}
-ALLOWED["raftkv.server"] = ALLOWED["raftkv.node"] | {"raftkv.node"}
+ALLOWED["raftkv.server"] = ALLOWED["raftkv.node"] | {"raftkv.node", "raftkv.tls"}
 ALLOWED["raftkv.client"] = frozenset(
     {
         *("raftkv.errors", "raftkv.arguments", "raftkv.backoff", "raftkv.rpc"),
@@ -191,6 +199,9 @@ SERIALISED: dict[str, str] = {
     "raftkv.kv.machine.StateMachine._run_batch": "a result, returned and remembered for that",
     "raftkv.kv.machine._refusal": "a result, returned",
     "raftkv.node.proposer.Proposer.propose": "an entry, written by its leader for all nodes",
+    "raftkv.node.leader_maintenance.LeaderMaintenance._propose_signing_key_if_due": (
+        "a batch of commands, written by the leader for all nodes"
+    ),
 }
 SERIALISERS = {"SerializeToString", "SerializePartialToString", "ByteSize"}
 

@@ -2,6 +2,10 @@
 
 All of it is in memory as `Rights`, and in META under `AUTH_PREFIX`. The commands are deterministic:
 the node that takes a request hashes passwords and draws secrets before it proposes the command.
+
+Signing keys (the rows under `auth/key/`) are in the log and in snapshots between nodes, because
+every node must accept a token. They belong in no backup, and end with a restore: whoever reads a
+backup could otherwise sign tokens for the running cluster.
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ from raftkv.kv.limits import (
     ROLE_BYTES_MAX,
     ROLES_MAX,
     ROLES_PER_USER_MAX,
+    TOKEN_TTL_MS_MAX,
     TOKENS_MAX,
     USERS_MAX,
 )
@@ -194,6 +199,19 @@ class AuthChange:
         self._protect_root(user)
         user.password_hash = request.password_hash
         user.credentials = self._revision
+        return self._with_user(user)
+
+    def _root_reset(self, request: auth_pb2.RootReset) -> Rights:
+        if self._caller:
+            raise Refused(f"only a node resets the user {ROOT!r}")
+        found = self._before.user_named(ROOT)
+        user = auth_pb2.User(
+            id=found.id if found is not None else self._revision,
+            name=ROOT,
+            password_hash=request.password_hash,
+            roles=sorted({ROOT, *(found.roles if found is not None else ())}),
+            credentials=self._revision,
+        )
         return self._with_user(user)
 
     def _user_grant_role(self, request: auth_pb2.UserGrantRole) -> Rights:
@@ -368,6 +386,12 @@ class AuthChange:
         self._protect_root(user)
         if not request.id or len(request.secret_hash) < SECRET_BYTES_MIN or request.ttl_ms < 0:
             raise InvalidRequest("a token needs an id, the hash of its secret, and a ttl_ms >= 0")
+        if request.ttl_ms > TOKEN_TTL_MS_MAX:
+            raise InvalidRequest(
+                f"ttl_ms is {request.ttl_ms}, the limit is {TOKEN_TTL_MS_MAX}; give a shorter time,"
+                " or 0 for a token without end",
+                field="ttl_ms",
+            )
         if request.id in self._before.tokens:
             raise Refused("there is a token of this id already")
         tokens = dict(self._before.tokens)

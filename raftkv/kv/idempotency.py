@@ -19,7 +19,7 @@ from raftkv.kv.limits import (
     IDEMPOTENCY_TTL_MS_MAX,
 )
 from raftkv.kv.meta import Meta
-from raftkv.kv.overlay import Overlay
+from raftkv.kv.overlay import Overlay, StateReader
 from raftkv.kv.store import Family
 from raftkv.rpc.v1 import kv_pb2
 from raftkv.wire.canonical import command_bytes
@@ -42,6 +42,12 @@ def fingerprint(command: kv_pb2.Command, user: int = 0) -> bytes:
 def _prefix(user: int) -> bytes:
     """What the rows and fingerprints of a user's keys begin with."""
     return _USER.pack(user) if user else b""
+
+
+def is_known(view: StateReader, command: kv_pb2.Command, user: int, time_ms: int) -> bool:
+    """Whether a command of this user has run under the command's idempotency key."""
+    row = view.get(Family.IDEMPOTENCY, _prefix(user) + command.idempotency_key)
+    return row is not None and _RECORD.unpack_from(row)[0] > time_ms
 
 
 class IdempotencyKeys:
@@ -76,8 +82,7 @@ class IdempotencyKeys:
 
     def knows(self, command: kv_pb2.Command) -> bool:
         """Whether a command has run under the caller's key."""
-        row = self._overlay.get(Family.IDEMPOTENCY, self._key(command))
-        return row is not None and _RECORD.unpack_from(row)[0] > self._meta.time_ms
+        return is_known(self._overlay, command, self.user, self._meta.time_ms)
 
     def result(self, command: kv_pb2.Command) -> bytes | None:
         """The first `Result` under the command's key, None if the key is not known.

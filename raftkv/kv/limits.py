@@ -88,6 +88,9 @@ ROLES_MAX: Final = 1_000
 TOKENS_MAX: Final = 10_000
 """Users, roles and service tokens. Each node has them in memory."""
 
+TOKEN_TTL_MS_MAX: Final = 100 * 365 * 24 * 3_600_000
+"""The time to live of a service token that ends, 100 years: its end is a number of 64 bits."""
+
 ROLES_PER_USER_MAX: Final = 32
 PERMISSIONS_PER_ROLE_MAX: Final = 256
 """So the rights of a user are made from about 8,000 ranges at most, which takes 5 ms."""

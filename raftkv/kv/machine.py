@@ -28,6 +28,7 @@ from raftkv.kv import locks
 from raftkv.kv.budget import Budget
 from raftkv.kv.changes import ChangeSubscriber
 from raftkv.kv.commands import CommandRunner
+from raftkv.kv.idempotency import is_known
 from raftkv.kv.limits import (
     COMPACTION_CHANGES_PER_ENTRY,
     EARLY_BYTES_MAX,
@@ -45,6 +46,7 @@ from raftkv.kv.ranges import check_revision, read_range
 from raftkv.kv.records import (
     fill_key_value,
     lease_key,
+    session_key,
     split_lease,
     unpack_lease,
 )
@@ -94,6 +96,7 @@ class StateMachine:
         self._remembered_bytes = 0  # of results in this run, not written yet
         self._applying = False
         self._change_listener: ChangeSubscriber | None = None
+        self._rights_listener: Callable[[], None] | None = None
 
     @property
     def applied_index(self) -> int:
@@ -140,6 +143,12 @@ class StateMachine:
         that does not, `listener.jumped` is called.
         """
         self._change_listener = listener
+
+    def set_rights_listener(self, listener: Callable[[], None] | None) -> None:
+        """Call `listener` after each write that changed `rights`, before the changes of keys in the
+        same write are reported; None ends the calls.
+        """
+        self._rights_listener = listener
 
     # ---- entries -------------------------------------------------------------------
 
@@ -214,10 +223,12 @@ class StateMachine:
             if entry is entries[-1] or self._remembered_bytes >= EARLY_BYTES_MAX:
                 meta.applied_hash = hash_at(entry.index)
                 self._overlay.changes[Family.META][META_KEY] = meta.encode()
-                revision_before = self.revision
+                revision_before, rights_before = self.revision, self.rights
                 yield from self._write()
                 self.membership = membership
                 self._applying = entry is not entries[-1]
+                if self.rights is not rights_before and self._rights_listener is not None:
+                    self._rights_listener()
                 if self.revision != revision_before:
                     self._report_changes()
         self._applying = False
@@ -392,6 +403,18 @@ class StateMachine:
             fill_failure(result.failure, error)
         return result
 
+    # ---- what has run ----------------------------------------------------------------
+
+    def has_result(self, session: int, sequence: int, user: int) -> bool:
+        """Whether the result of a batch is remembered, in a session that this user may use."""
+        return self._store.get(
+            Family.SESSIONS, session_key(session, sequence)
+        ) is not None and self.lease_owner(session) in (0, user)
+
+    def knows_idempotency_key(self, command: kv_pb2.Command, user: int) -> bool:
+        """Whether a command of this user has run under the command's idempotency key."""
+        return is_known(self._store, command, user, self._written.time_ms)
+
     # ---- leases --------------------------------------------------------------------
 
     def next_deadline_ms(self) -> int | None:
@@ -425,9 +448,15 @@ class StateMachine:
 
     def leases(self, after: int = 0) -> Iterator[int]:
         """The ids greater than `after` of the leases that are living now, in order."""
+        return (lease for lease, _ in self.owned_leases(after))
+
+    def owned_leases(self, after: int = 0) -> Iterator[tuple[int, int]]:
+        """As `leases`, each with the id of its owner, 0 if it has none."""
         time_ms = self._written.time_ms
-        rows = self._store.scan(Family.LEASES, lease_key(after) + b"\0", None)
-        return (split_lease(key) for key, row in rows if unpack_lease(row)[1] > time_ms)
+        for key, row in self._store.scan(Family.LEASES, lease_key(after) + b"\0", None):
+            _, deadline_ms, owner = unpack_lease(row)
+            if deadline_ms > time_ms:
+                yield split_lease(key), owner
 
     # ---- locks ---------------------------------------------------------------------
 

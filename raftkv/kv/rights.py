@@ -120,7 +120,9 @@ def needs_of_lock(name: bytes) -> Need:
 
 
 def _put_need(put: kv_pb2.Put) -> Need:
-    return need(Access.READWRITE if put.prev_kv else Access.WRITE, put.key)
+    # What is kept fails with KeyNotFound where there is no key, so it reads whether there is one.
+    reads = put.prev_kv or put.ignore_value or put.ignore_lease
+    return need(Access.READWRITE if reads else Access.WRITE, put.key)
 
 
 def _delete_need(request: kv_pb2.DeleteRange) -> Need:
@@ -154,6 +156,11 @@ class KeyRanges:
             self._starts.append(start)
             self._ends.append(end)
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, KeyRanges):
+            return NotImplemented
+        return (self._starts, self._ends) == (other._starts, other._ends)
+
     def contains_key(self, key: bytes) -> bool:
         at = bisect_right(self._starts, key) - 1
         if at < 0:
@@ -183,6 +190,11 @@ class Grants:
         self.read = KeyRanges(_ranges(permissions, Access.READ))
         self.write = KeyRanges(_ranges(permissions, Access.WRITE))
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Grants):
+            return NotImplemented
+        return all(getattr(self, each) == getattr(other, each) for each in self.__slots__)
+
     def missing(self, needs: Iterable[Need | AdminRight]) -> Need | AdminRight | None:
         """The first need that the rights do not allow, None if they allow all."""
         if self.root:
@@ -200,7 +212,7 @@ class Grants:
     def allow_command(self, command: kv_pb2.Command) -> bool:
         """Whether the rights allow all that the command needs."""
         put = command.put  # of another command: an empty one
-        if put.key and not put.prev_kv and not command.fences:
+        if put.key and not (put.prev_kv or put.ignore_value or put.ignore_lease or command.fences):
             return self.root or self.write.contains_key(put.key)
         return self.missing(needs_of_command(command)) is None
 
@@ -216,6 +228,9 @@ def _ranges(
 
 _NO_GRANTS: Final = Grants(())
 
+_OF_NODES: Final = ("signing_key_rotate", "root_reset")
+"""The commands that a node proposes for no user. A client can send neither."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rights:
@@ -226,12 +241,12 @@ class Rights:
 
     enabled: bool = False
     revision: int = 0
-    users: Mapping[int, auth_pb2.User] = field(default_factory=dict)
+    users: Mapping[int, auth_pb2.User] = field(default_factory=dict, repr=False)
     ids: Mapping[str, int] = field(default_factory=dict)
     """The id of each user by name."""
     roles: Mapping[str, auth_pb2.AuthRole] = field(default_factory=dict)
-    tokens: Mapping[bytes, auth_pb2.ServiceToken] = field(default_factory=dict)
-    signing_keys: tuple[auth_pb2.SigningKey, ...] = ()
+    tokens: Mapping[bytes, auth_pb2.ServiceToken] = field(default_factory=dict, repr=False)
+    signing_keys: tuple[auth_pb2.SigningKey, ...] = field(default=(), repr=False)
     """The one that signs, then the one before it."""
     _grants: dict[int, Grants] = field(default_factory=dict, compare=False, repr=False)
     """The rights of users who have been asked for."""
@@ -271,8 +286,8 @@ class Rights:
         if user in self.users:
             if self.grants_of(user).allow_command(command) or self._is_own(user, command):
                 return None
-        elif not user and command.auth.HasField("signing_key_rotate"):
-            return None  # proposed by a node, which checks all other commands for their users
+        elif not user and command.auth.WhichOneof("command") in _OF_NODES:
+            return None
         return self._refusal(user, needs_of_command(command))
 
     def _is_own(self, user: int, command: kv_pb2.Command) -> bool:

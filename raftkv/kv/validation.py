@@ -58,8 +58,13 @@ def check_batch(batch: kv_pb2.CommandBatch, limits: Limits) -> Checked:
     return run(check_in_steps(batch, limits))
 
 
-def check_in_steps(batch: kv_pb2.CommandBatch, limits: Limits) -> Steps[Checked]:
-    """As `check_batch`, in bounded steps: a batch of large commands takes long."""
+def check_in_steps(
+    batch: kv_pb2.CommandBatch, limits: Limits, *, of_node: bool = False
+) -> Steps[Checked]:
+    """As `check_batch`, in bounded steps: a batch of large commands takes long.
+
+    `of_node`: a node has sent it, whose commands on users and roles are allowed.
+    """
     pace = Pace()
     refused: list[tuple[int, RaftkvError]] = []
     weight = len(batch.commands)
@@ -77,7 +82,7 @@ def check_in_steps(batch: kv_pb2.CommandBatch, limits: Limits) -> Steps[Checked]
             if 0 < len(put.key) <= key_bytes_max and not put.ignore_value and not put.ignore_lease:
                 continue
         try:
-            check_command(command, limits)
+            check_command(command, limits, of_node=of_node)
         except InvalidRequest as error:
             refused.append((position, error))
         else:
@@ -95,7 +100,7 @@ def check_forwarded(commands: bytes, limits: Limits) -> Steps[Checked]:
     except DecodeError as error:
         wrong = InvalidRequest(f"what was forwarded is not a CommandBatch: {error}")
         return Checked([(WHOLE_BATCH, wrong)], 0)
-    return (yield from check_in_steps(batch, limits))
+    return (yield from check_in_steps(batch, limits, of_node=True))
 
 
 def _further_weight(command: kv_pb2.Command) -> int:
@@ -123,8 +128,8 @@ def _weight_of_transaction(transaction: kv_pb2.Transaction) -> int:
     )
 
 
-def check_command(command: kv_pb2.Command, limits: Limits) -> None:
-    """Raise `InvalidRequest` for a command that can never succeed."""
+def check_command(command: kv_pb2.Command, limits: Limits, *, of_node: bool = False) -> None:
+    """Raise `InvalidRequest` for a command that can never succeed, or that only nodes create."""
     _check_size("the command", command.ByteSize(), limits)
     _check_idempotency(command, limits)
     if len(command.fences) > limits.fences_max:
@@ -157,6 +162,10 @@ def check_command(command: kv_pb2.Command, limits: Limits) -> None:
                 )
         case "lease_grant":
             _check_ttl("lease_grant.ttl_ms", command.lease_grant.ttl_ms)
+        case "auth" if not of_node:
+            raise InvalidRequest(
+                "command.auth is created by nodes only; call the service Auth", field="auth"
+            )
         case None:
             raise InvalidRequest("command is not set; say what to do")
 

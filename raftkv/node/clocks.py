@@ -1,4 +1,6 @@
-"""A leader's clocks: cluster time, and the leader lease (dissertation 6.4.1)."""
+"""Clocks of a node: cluster time at the leader and elsewhere, and the leader lease (dissertation
+6.4.1).
+"""
 
 from __future__ import annotations
 
@@ -40,6 +42,27 @@ class ClusterClock:
         now_ms = self.read_ms(now_s)
         ends = self.last_stamp_ms < deadline_ms <= now_ms
         return ends or now_ms - self.last_stamp_ms >= STAMP_EVERY_MS
+
+
+class AppliedClock:
+    """Continues the last time stamp that this node applied, at the rate of its monotonic clock.
+
+    It goes on where cluster time stands still: on an idle cluster and without a leader. The next
+    stamp sets it again, perhaps back.
+    """
+
+    def __init__(self, applied_time_ms: int, now_s: float) -> None:
+        self._stamp_ms = applied_time_ms
+        self._applied_s = now_s
+
+    def set(self, applied_time_ms: int, now_s: float) -> None:
+        """The state is at `applied_time_ms`, after an entry with a stamp or a snapshot."""
+        self._stamp_ms = applied_time_ms
+        self._applied_s = now_s
+
+    def read_ms(self, now_s: float) -> int:
+        """Cluster time at the monotonic moment `now_s`, as far as this node can tell."""
+        return self._stamp_ms + int((now_s - self._applied_s) * 1000)
 
 
 CLOCK_DRIFT_MAX = 0.1

@@ -19,7 +19,7 @@ from raftkv.errors import (
 from raftkv.kv.machine import StateMachine
 from raftkv.node.apply import Applier
 from raftkv.node.change_feed import ChangeFeed
-from raftkv.node.clocks import ClusterClock, LeaderLease
+from raftkv.node.clocks import AppliedClock, ClusterClock, LeaderLease
 from raftkv.node.config import NodeConfig, NodeStores
 from raftkv.node.leader_maintenance import LeaderMaintenance
 from raftkv.node.leadership_transfer import Withdrawal, transfer_leadership
@@ -71,6 +71,7 @@ class Driver:
             raft, recovered.machine, LogDisk(stores.log), stores.state, own.incarnation
         )
         self._clock = ClusterClock()
+        self._applied_clock = AppliedClock(recovered.machine.time_ms, run.loop.time())
         self._lease = LeaderLease(config.raft, config.tick_s)
         self._proposer = Proposer(raft, config, links, self._clock, run, rng.getrandbits(64))
         self._barriers = ReadBarriers(rng.getrandbits(62))
@@ -87,7 +88,7 @@ class Driver:
             raft, run, self._barriers, self.finish, config.election_timeout_s_max
         )
         self._maintenance = LeaderMaintenance(
-            own, replica, self._proposer, self._clock, self._register
+            own, replica, self._proposer, self._clock, self._register, rng
         )
         self.peer_handler = NodePeerHandler(
             replica,
@@ -200,6 +201,11 @@ class Driver:
         if self._raft.established:
             return self._clock.read_ms(self._run.loop.time())
         return self.machine.time_ms
+
+    @property
+    def auth_time_ms(self) -> int:
+        """See `AppliedClock`."""
+        return self._applied_clock.read_ms(self._run.loop.time())
 
     @property
     def removal_reporters(self) -> frozenset[int]:
@@ -366,6 +372,8 @@ class Driver:
     def _applied(self, entries: Sequence[Entry], new_term: bool) -> None:
         if new_term and self._raft.established:
             self._clock.start(self.machine.time_ms, self._run.loop.time())
+        if any(entry.kind is EntryKind.COMMANDS for entry in entries):
+            self._applied_clock.set(self.machine.time_ms, self._run.loop.time())
         if any(entry.kind is EntryKind.MEMBERSHIP for entry in entries):
             self._removal.check_applied()
         self._compaction.start_if_due()
@@ -381,6 +389,7 @@ class Driver:
         self._run.wake()
 
     def _snapshot_installed(self) -> None:
+        self._applied_clock.set(self.machine.time_ms, self._run.loop.time())
         self._proposer.pending.snapshot_installed(_in_session)
         self._removal.check_applied()
 

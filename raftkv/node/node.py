@@ -194,6 +194,13 @@ class Node:
         return self.driver.cluster_time_ms
 
     @property
+    def auth_time_ms(self) -> int:
+        """Cluster time by which tokens expire: the last stamp that this node applied, and the time
+        since then on the node's own clock.
+        """
+        return self.driver.auth_time_ms
+
+    @property
     def stopped(self) -> asyncio.Future[BaseException | None]:
         """Done when the node has stopped, with the reason if it was not asked to."""
         return self.driver.stopped

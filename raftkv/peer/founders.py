@@ -8,7 +8,7 @@ import grpc
 
 from raftkv.errors import Unavailable
 from raftkv.peer.codec import decode_founding, encode_founding
-from raftkv.peer.grpc_options import CHANNEL_OPTIONS
+from raftkv.peer.connection import connect_to
 from raftkv.peer.handshake import (
     CONNECT,
     HELLO_KEY,
@@ -32,7 +32,8 @@ async def ask_founder(
 
     Raises `Unavailable` with the reason if node `to` does not answer as a founder.
     """
-    channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+    connection = await connect_to(to, address, credentials)
+    channel, credentials = connection.channel, connection.credentials
     try:
         hello = encode_hello(credentials.identity, to)
         connect = channel.stream_stream(CONNECT, None, None)
@@ -51,7 +52,7 @@ async def ask_founder(
         if answer is None:
             ending = await ending_of(call, hello, credentials.secret)
             if ending.code == grpc.StatusCode.UNAVAILABLE.name:
-                raise Unavailable(f"it takes no connection at {address}")
+                raise Unavailable(f"it takes no connection at {address} ({ending.details})")
             if not ending.reason:
                 raise Unavailable(f"it does not answer at {address}")
             raise Unavailable(ending.details)

@@ -4,6 +4,9 @@ The caller sends a Hello in the call's metadata: who it is, and which node it me
 callee answers with a Challenge, which proves that it knows the cluster's secret. The caller answers
 with its proof, and the callee admits it. A refused call ends with FAILED_PRECONDITION and one of
 `Refusal` in the trailing metadata.
+
+Over TLS certificates take the place of the secret: both nodes verify the certificate of the other,
+which must name the node that it claims to be, and the proofs are empty.
 """
 
 from __future__ import annotations
@@ -21,6 +24,9 @@ from raftkv.peer.secret import ClusterSecret, new_nonce
 from raftkv.raft.entry import Address
 from raftkv.rpc.v1 import peer_pb2
 from raftkv.storage.ports import Start
+from raftkv.tls.certificates import Certificate
+from raftkv.tls.names import node_name
+from raftkv.tls.port import PLAINTEXT, PortTls
 from raftkv.versions import SUPPORTED, VersionRange
 
 SERVICE = "raftkv.rpc.v1.Peer"
@@ -45,6 +51,7 @@ class Refusal(enum.StrEnum):
     WRONG_NODE = "WRONG_NODE"
     WRONG_VERSION = "WRONG_VERSION"
     WRONG_SECRET = "WRONG_SECRET"
+    WRONG_CERTIFICATE = "WRONG_CERTIFICATE"
     NOT_READY = "NOT_READY"
     BREACH = "BREACH"
     # Of a node that can't take part from its disk:
@@ -69,17 +76,23 @@ class PeerIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What a node identifies itself with at a handshake, as caller and as callee."""
+    """What a node identifies itself with at a handshake, as caller and as callee.
+
+    With `tls` the certificates of nodes name the cluster `cluster_name`.
+    """
 
     identity: PeerIdentity
     secret: ClusterSecret
+    tls: PortTls = PLAINTEXT
+    cluster_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
     """What a caller's Hello reports: its id, its disk, and the addresses where it is reached.
 
-    `proven`: the caller has proven that it knows the cluster's secret.
+    `proven`: the caller has proven that it knows the cluster's secret, or which node it is by its
+    certificate.
     """
 
     node_id: int
@@ -181,6 +194,22 @@ def check_hello(data: object, identity: PeerIdentity) -> Caller | HandshakeRefus
     )
 
 
+def check_certificate(
+    caller: Caller, certificate: Certificate, cluster_name: str
+) -> Caller | HandshakeRefused:
+    """The caller, or why its certificate, which is valid, does not let it act as that node."""
+    if certificate.node(cluster_name) != caller.node_id:
+        names = ", ".join(certificate.dns_names) or "none"
+        return HandshakeRefused(
+            Refusal.WRONG_CERTIFICATE,
+            f"the caller claims to be node {caller.node_id}, but its certificate"
+            f" ({certificate.common_name or 'without a common name'}; DNS names: {names}) does not"
+            f" name {node_name(caller.node_id, cluster_name)}; look at peer_cert_file"
+            " on that node",
+        )
+    return caller
+
+
 async def ending_of(call: grpc.aio.Call, hello: bytes, secret: ClusterSecret) -> Ending:
     """How the call that began with `hello` ended. Cancels the call if it has not ended."""
     call.cancel()
@@ -251,12 +280,30 @@ def founding_of(data: object) -> peer_pb2.Founding | None:
 class IncomingHandshake:
     """The callee's side of one handshake."""
 
-    def __init__(self, hello: object, credentials: Credentials) -> None:
+    def __init__(
+        self, hello: object, credentials: Credentials, certificate: Certificate | None = None
+    ) -> None:
+        """`certificate` is the caller's; None if the connection is plaintext."""
         self.hello = hello if isinstance(hello, bytes) else b""
-        self.caller = check_hello(hello, credentials.identity)
         self._identity = credentials.identity
-        self._secret = credentials.secret
+        self._deny_list = credentials.tls.deny_list
+        self._certificate = certificate
+        self.caller = check_hello(hello, credentials.identity)
+        if certificate is not None and isinstance(self.caller, Caller):
+            self.caller = self.refusal_of_certificate() or check_certificate(
+                self.caller, certificate, credentials.cluster_name
+            )
+        self._secret = ClusterSecret() if certificate is not None else credentials.secret
         self._nonce = new_nonce()
+
+    def refusal_of_certificate(self) -> HandshakeRefused | None:
+        """Why the caller's certificate is not accepted any more; None if it is."""
+        if self._certificate is None or self._certificate.serial not in self._deny_list:
+            return None
+        return HandshakeRefused(
+            Refusal.WRONG_CERTIFICATE,
+            f"the caller's certificate (serial {self._certificate.serial:x}) is on the deny list",
+        )
 
     def challenge(self, cluster_version: int) -> bytes:
         """The callee's first message."""
@@ -281,7 +328,7 @@ class IncomingHandshake:
                 f"node {self.caller.node_id} has another cluster secret than node"
                 f" {self._identity.node_id}, or none; look at cluster_secret_file on both nodes",
             )
-        return replace(self.caller, proven=self._secret.known)
+        return replace(self.caller, proven=self._secret.known or self._certificate is not None)
 
     def proof_of_refusal(self, reason: str) -> bytes:
         """The proof that this refusal comes from a node that knows the secret."""

@@ -18,7 +18,7 @@ import structlog
 from raftkv.backoff import Backoff
 from raftkv.clocks import LamportClock, LamportTime
 from raftkv.peer.codec import encode_by_queue, encode_stamp
-from raftkv.peer.grpc_options import CHANNEL_OPTIONS
+from raftkv.peer.connection import connect_to
 from raftkv.peer.handshake import (
     CONNECT,
     HELLO_KEY,
@@ -66,6 +66,7 @@ class PeerLink:
         self.leaving = False  # this node is stopping, so a peer that disconnects is expected
         self._was_up = False
         self._was_admitted = False  # by the last call
+        self._fell_back = False  # to plaintext, at the last connection
         self._credentials = credentials
         self._addresses = tuple(addresses)
         self._attempt = 0
@@ -135,7 +136,9 @@ class PeerLink:
                     self._backoff.reset()
 
     async def _connect_and_write(self) -> Ending:
-        channel = grpc.aio.insecure_channel(self.address, options=CHANNEL_OPTIONS)
+        connection = await connect_to(self.peer, self.address, self._credentials)
+        self._log_plaintext(connection.fell_back)
+        channel, credentials = connection.channel, connection.credentials
         try:
             connect = channel.stream_stream(CONNECT, None, None)
             hello = encode_hello(
@@ -148,7 +151,9 @@ class PeerLink:
                     grpc.aio.AioRpcError, asyncio.InvalidStateError, TimeoutError
                 ):
                     async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                        admitted = await self._handshake(call, hello)
+                        proof = await prove(call.read, hello, self.peer, credentials)
+                        await call.write(peer_pb2.Frame(proof=proof).SerializeToString())
+                        admitted = is_admitted(await call.read())
                     if admitted:
                         self._admitted()
                         await self._write(call)
@@ -159,16 +164,21 @@ class PeerLink:
                 # gRPC raises this as well after `readdress` has cancelled the call.
                 if _is_cancelled():
                     raise
-            return await ending_of(call, hello, self._credentials.secret)
+            return await ending_of(call, hello, credentials.secret)
         finally:
             self._call = None
             await channel.close(None)
 
-    async def _handshake(self, call: grpc.aio.StreamStreamCall[bytes, bytes], hello: bytes) -> bool:
-        """Whether the peer has admitted this node."""
-        proof = await prove(call.read, hello, self.peer, self._credentials)
-        await call.write(peer_pb2.Frame(proof=proof).SerializeToString())
-        return is_admitted(await call.read())
+    def _log_plaintext(self, fell_back: bool) -> None:
+        if fell_back and not self._fell_back:
+            _log.warning(
+                "peer_link_plaintext",
+                node=self._credentials.identity.node_id,
+                peer=self.peer,
+                address=self.address,
+                message="the peer does not accept TLS, and peer_tls is optional",
+            )
+        self._fell_back = fell_back
 
     async def _write(self, call: grpc.aio.StreamStreamCall[bytes, bytes]) -> None:
         outbox, wake, clock = self._outbox, self._wake, self._clock

@@ -66,7 +66,7 @@ class Submission:
 
     origin: int
     number: int
-    commands: bytes
+    commands: bytes = field(repr=False)  # it has values and secrets of clients
     client: int = 0
     weight: int = 1
     author: Author = NO_AUTHOR

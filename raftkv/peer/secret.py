@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import stat
 from pathlib import Path
 from secrets import token_bytes, token_hex
 
 from raftkv.errors import ConfigurationError
+from raftkv.files import require_private
 
 SECRET_BYTES_MIN = 16
 SECRET_BYTES_MAX = 4096
@@ -69,7 +69,6 @@ def read_secret(path: str) -> ClusterSecret:
     if not path:
         return ClusterSecret()
     try:
-        mode = stat.S_IMODE(Path(path).stat().st_mode)
         secret = Path(path).read_bytes().strip()
     except OSError as error:
         raise ConfigurationError(
@@ -77,12 +76,7 @@ def read_secret(path: str) -> ClusterSecret:
             f" with `raftkv secret new {path}` and copy it to every node.",
             key="cluster_secret_file",
         ) from error
-    if mode & 0o077:
-        raise ConfigurationError(
-            f"cluster_secret_file is {path}, which others than its owner may read or write (mode"
-            f" {mode:04o}). Fix: chmod 600 {path}.",
-            key="cluster_secret_file",
-        )
+    require_private(Path(path), "cluster_secret_file")
     if not SECRET_BYTES_MIN <= len(secret) <= SECRET_BYTES_MAX:
         raise ConfigurationError(
             f"cluster_secret_file is {path}, which holds {len(secret)} bytes, but must hold from"

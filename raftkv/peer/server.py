@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeAlias
 import grpc
 
 from raftkv.clocks import LamportClock, LamportTime
-from raftkv.errors import AddressInUse, InvalidRequest, RaftkvError
+from raftkv.errors import InvalidRequest, RaftkvError
 from raftkv.logs import RateLimited, get_logger
 from raftkv.peer.bounds import LAMPORT_JUMP_MAX
 from raftkv.peer.codec import decode_founding, decode_frame, encode_founding, parse_frame
@@ -35,6 +35,8 @@ from raftkv.peer.snapshot_receive import SnapshotReceiver, parse_chunk
 from raftkv.peer.snapshot_send import STALL_TIMEOUT_S
 from raftkv.raft.breach import ProtocolBreach
 from raftkv.rpc.v1 import peer_pb2
+from raftkv.tls.certificates import certificate_of, real_peer
+from raftkv.tls.port import GrpcPort
 
 if TYPE_CHECKING:
     Context: TypeAlias = grpc.aio.ServicerContext[bytes, bytes]
@@ -98,30 +100,27 @@ class PeerServer:
         self._handler: PeerHandler | None = None
         self._contacted: Callable[[Caller], None]
         self._snapshots: SnapshotReceiver
-        self._server: grpc.aio.Server | None = None
+        self._server: GrpcPort | None = None
 
     async def start(self, address: str) -> int:
         """Listen on `host:port` (port 0: any free one). Returns the port.
 
         Raises `AddressInUse`.
         """
-        bound = ("grpc.max_allowed_incoming_connections", self._limits.connections_max)
-        server = grpc.aio.server(options=(*SERVER_OPTIONS, bound))
         # Without (de)serialisers gRPC passes bytes; the codec parses them.
         methods = {
             "Connect": grpc.stream_stream_rpc_method_handler(self._connect),
             "SendSnapshot": grpc.stream_stream_rpc_method_handler(self._send_snapshot),
         }
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
-        try:
-            port = server.add_insecure_port(address)
-        except RuntimeError as error:
-            raise AddressInUse(
-                f"the peer port can't listen on {address}: stop the process that does, "
-                f"or choose another peer_listen address ({error})"
-            ) from error
+        server = GrpcPort(
+            "peer",
+            grpc.method_handlers_generic_handler(SERVICE, methods),
+            SERVER_OPTIONS,
+            self._credentials.tls,
+            descriptors_max=self._limits.connections_max,
+        )
+        port = await server.start(address)
         self._server = server
-        await begin_to_serve(server)
         return port
 
     def admit_peers(
@@ -138,7 +137,7 @@ class PeerServer:
     async def stop(self) -> None:
         """Close the port and cancel all streams."""
         if self._server is not None:
-            await self._server.stop(None)
+            await self._server.stop()
             self._server = None
 
     async def _connect(self, _: object, context: Context) -> None:
@@ -165,7 +164,7 @@ class PeerServer:
         """Pass all frames of the stream to the node."""
         node_id, sender, decode = self._credentials.identity.node_id, caller.node_id, self._decode
         while isinstance(data := await context.read(), bytes):
-            refused = handler.refusal_of(caller)
+            refused = handshake.refusal_of_certificate() or handler.refusal_of(caller)
             if refused is not None:
                 await self._refuse(context, handshake, refused)
             try:
@@ -204,7 +203,7 @@ class PeerServer:
         except RaftkvError as error:
             self._log.warning(
                 "snapshot_not_taken",
-                caller=context.peer(),
+                caller=real_peer(context),
                 reason=error.reason,
                 error=error.message,
             )
@@ -214,7 +213,7 @@ class PeerServer:
     async def _challenge(self, context: Context) -> tuple[IncomingHandshake, bytes | None]:
         """Send the challenge; the handshake, and the caller's next message (None: none in time)."""
         hello = dict(context.invocation_metadata() or ()).get(HELLO_KEY)
-        handshake = IncomingHandshake(hello, self._credentials)
+        handshake = IncomingHandshake(hello, self._credentials, certificate_of(context))
         if isinstance(handshake.caller, HandshakeRefused):
             await self._refuse(context, handshake, handshake.caller)
         version = (
@@ -268,7 +267,7 @@ class PeerServer:
     ) -> NoReturn:
         (self._log.info if refused.reason is Refusal.NOT_READY else self._log.warning)(
             "peer_refused",
-            caller=context.peer(),
+            caller=real_peer(context),
             reason=str(refused.reason),
             details=refused.message,
         )
@@ -280,16 +279,6 @@ async def abort(context: Context, reason: str, message: str, proof: bytes = b"")
     """End the call with `reason`, for the calling program, and `message`, for its operator."""
     trailing = ((REASON_KEY, str(reason)), (PROOF_KEY, proof))
     await context.abort(grpc.StatusCode.FAILED_PRECONDITION, message, trailing)
-
-
-async def begin_to_serve(server: grpc.aio.Server) -> None:
-    """Start the server, to the end even if cancelled: gRPC can't stop a half-started server."""
-    starting = asyncio.ensure_future(server.start())
-    try:
-        await asyncio.shield(starting)
-    except asyncio.CancelledError:
-        await asyncio.wait({starting})
-        raise
 
 
 class PendingHandshakes:

@@ -13,7 +13,7 @@ import grpc
 
 from raftkv.errors import StorageError, Unavailable
 from raftkv.peer.codec import fill_install_snapshot
-from raftkv.peer.grpc_options import CHANNEL_OPTIONS
+from raftkv.peer.connection import connect_to
 from raftkv.peer.handshake import (
     HELLO_KEY,
     SEND_SNAPSHOT,
@@ -106,7 +106,8 @@ class SnapshotSender:
     ) -> None:
         """Send the files below `root` to node `to`; errors as `PeerLinks.send_snapshot`."""
         # A connection of its own: heartbeats must not wait behind a snapshot in a socket buffer.
-        channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+        connection = await connect_to(to, address, credentials)
+        channel, credentials = connection.channel, connection.credentials
         try:
             start = channel.stream_stream(SEND_SNAPSHOT, None, None)
             hello = encode_hello(credentials.identity, to, last_log_index)

@@ -23,7 +23,7 @@ class Entry:
     term: int
     index: int
     kind: EntryKind
-    payload: bytes = b""
+    payload: bytes = field(default=b"", repr=False)  # it has values and secrets of clients
 
 
 _VERSION_BYTES = 4

@@ -15,6 +15,7 @@ from raftkv.config import Settings
 from raftkv.errors import ConfigurationError, MemberUnknown, NotLeader, RaftkvError, Unavailable
 from raftkv.node.founder import Founder
 from raftkv.rpc.v1 import api_pb2, api_pb2_grpc
+from raftkv.server.security import NodeSecurity
 from raftkv.storage.directory import DataDirectory
 from raftkv.storage.identity import DirectoryIdentity, Stage
 from raftkv.versions import SUPPORTED
@@ -28,6 +29,7 @@ Reply = TypeVar("Reply")
 
 async def new_identity(
     settings: Settings,
+    security: NodeSecurity,
     directory: DataDirectory,
     before: DirectoryIdentity | None,
     rng: Random,
@@ -39,7 +41,7 @@ async def new_identity(
     """
     disk_id = before.disk_id if before is not None else rng.getrandbits(64) or 1
     if settings.join:
-        identity = await identity_to_join(settings, disk_id)
+        identity = await identity_to_join(settings, security, disk_id)
     else:
         settings.require_founder()
         identity = DirectoryIdentity(
@@ -57,13 +59,17 @@ def reason_of_wait(founder: Founder) -> str:
     return f"it waits until all first nodes of the cluster answer ({missing or 'asking'})"
 
 
-async def identity_to_join(settings: Settings, disk_id: int) -> DirectoryIdentity:
+async def identity_to_join(
+    settings: Settings, security: NodeSecurity, disk_id: int
+) -> DirectoryIdentity:
     """The identity of a joining node, from the cluster at `settings.join`.
 
     Raises `ConfigurationError` if this node has not been added to that cluster, and `Unavailable`
     if no member answers.
     """
-    reply = await _ask_any(settings, lambda cluster: cluster.MemberList(_LIST, timeout=_LEFT))
+    reply = await _ask_any(
+        settings, security, lambda cluster: cluster.MemberList(_LIST, timeout=_LEFT)
+    )
     if settings.node_id not in (member.node_id for member in reply.members):
         raise _not_added(settings)
     return DirectoryIdentity(
@@ -76,7 +82,7 @@ async def identity_to_join(settings: Settings, disk_id: int) -> DirectoryIdentit
     )
 
 
-async def join(settings: Settings, identity: DirectoryIdentity) -> None:
+async def join(settings: Settings, security: NodeSecurity, identity: DirectoryIdentity) -> None:
     """Register this node's start and its disk with the cluster. Idempotent.
 
     Raises the `RaftkvError` with which the cluster refuses the node, `ConfigurationError` if the
@@ -104,7 +110,9 @@ async def join(settings: Settings, identity: DirectoryIdentity) -> None:
     deadline = loop.time() + ASK_TIMEOUT_S
     while True:
         try:
-            await _ask(address, lambda cluster: cluster.MemberJoin(request, timeout=_LEFT))
+            await _ask(
+                address, security, lambda cluster: cluster.MemberJoin(request, timeout=_LEFT)
+            )
             return
         except MemberUnknown as error:
             raise _not_added(settings) from error
@@ -134,18 +142,23 @@ def _not_added(settings: Settings) -> ConfigurationError:
 
 
 async def _ask_any(
-    settings: Settings, call: Callable[[api_pb2_grpc.ClusterStub], Awaitable[Reply]]
+    settings: Settings,
+    security: NodeSecurity,
+    call: Callable[[api_pb2_grpc.ClusterStub], Awaitable[Reply]],
 ) -> Reply:
     *others, last = settings.addresses_to_join
     for address in others:
         with suppress(Unavailable):
-            return await _ask(address, call)
-    return await _ask(last, call)
+            return await _ask(address, security, call)
+    return await _ask(last, security, call)
 
 
-async def _ask(address: str, call: Callable[[api_pb2_grpc.ClusterStub], Awaitable[Reply]]) -> Reply:
-    options = (("grpc.enable_http_proxy", 0),)
-    async with grpc.aio.insecure_channel(address, options=options) as channel:
+async def _ask(
+    address: str,
+    security: NodeSecurity,
+    call: Callable[[api_pb2_grpc.ClusterStub], Awaitable[Reply]],
+) -> Reply:
+    async with await security.channel_to_member(address) as channel:
         cluster = api_pb2_grpc.ClusterStub(channel)  # type: ignore[no-untyped-call]
         try:
             return await call(cluster)
@@ -154,6 +167,6 @@ async def _ask(address: str, call: Callable[[api_pb2_grpc.ClusterStub], Awaitabl
             if error is None:
                 error = Unavailable(
                     f"no member answers at {address} ({failed.details()}). Fix: check that the node"
-                    " there runs, and that join is its client address."
+                    " there runs, that join is its client address, and that client_tls is as there."
                 )
             raise error from failed

@@ -1,13 +1,13 @@
-"""What every unary call has: request id, deadline, admission, typed errors, and one log event."""
+"""What every unary call has: request id, deadline, author, admission, typed errors, a log event."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
 import itertools
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias, TypeVar
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import grpc
 import structlog
@@ -15,10 +15,15 @@ import structlog
 from raftkv.config import Settings
 from raftkv.errors import InvariantViolation, RaftkvError
 from raftkv.logs import Logger
+from raftkv.peer.ports import Author
 from raftkv.rpc.v1 import api_pb2
+from raftkv.server.access import ACCESS, rpc_path
 from raftkv.server.admission import Admission, ClientShare
+from raftkv.server.audit import address_of, target_of
+from raftkv.server.authorization import Authorizer, Requester, identity_header
 from raftkv.server.failures import abort, ends_service, of_write
 from raftkv.server.node_port import NodePort
+from raftkv.tls.certificates import real_peer
 
 REQUEST_ID_METADATA = "x-request-id"
 REQUEST_ID_CHARACTERS_MAX = 128
@@ -30,11 +35,43 @@ Reply = TypeVar("Reply")
 
 @dataclass(frozen=True, slots=True)
 class UnaryCall:
-    """An admitted call. `deadline` is in the event loop's time."""
+    """An admitted call. `deadline` is in the event loop's time.
+
+    What it needs was checked for `author`, with whom what it submits must be stamped. A call that
+    reads checks again on the state that it reads, by `recheck` or with `requester`.
+    """
 
     request_id: str
     deadline: float
     share: ClientShare
+    author: Author
+    requester: Requester = field(repr=False)
+    request: object = field(repr=False)
+    context: Context = field(repr=False)
+
+    @property
+    def user(self) -> int:
+        """The id of the user, 0 for none."""
+        return self.author.user
+
+    @property
+    def address(self) -> str:
+        """The network address of the caller."""
+        return address_of(real_peer(self.context))
+
+    def recheck(self) -> Author:
+        """Check what the call needs against the present rights; returns with whom.
+
+        Raises `Unauthenticated` and `PermissionDenied`.
+        """
+        return self.requester.require_for(self.request)
+
+
+class Act(NamedTuple):
+    """An administrative act, for the audit log."""
+
+    what: str
+    target: Mapping[str, object]
 
 
 class UnaryCalls:
@@ -46,11 +83,13 @@ class UnaryCalls:
     def __init__(
         self,
         node: NodePort,
+        authorizer: Authorizer,
         admission: Admission,
         deadlines: Deadlines,
         log: Logger,
         on_broken: Callable[[BaseException], None],
     ) -> None:
+        self.authorizer = authorizer
         self._node = node
         self._admission = admission
         self._deadlines = deadlines
@@ -60,24 +99,46 @@ class UnaryCalls:
         self._numbers = itertools.count(1)
 
     async def serve(
-        self, kind: str, context: Context, work: Callable[[UnaryCall], Awaitable[Reply]]
+        self,
+        kind: str,
+        path: str,
+        request: object,
+        context: Context,
+        work: Callable[[UnaryCall], Awaitable[Reply]],
+        act: Act | None = None,
     ) -> Reply:
-        """Run `work`; its error becomes the call's status."""
+        """Run `work` if the caller may make the call; an error becomes the call's status.
+
+        An `act` goes into the audit log, and so does every refusal.
+        """
         arrived = self._loop.time()
         deadline = self._deadlines.of_call(arrived, context.time_remaining())
         request_id = self._request_id(context)
         share = self._admission.client(context.peer())
         failure: str | None = "CANCELLED"
+        requester: Requester | None = None
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
-                reply = await work(UnaryCall(request_id, deadline, share))
+                requester = self.authorizer.requester(path, context)
+                author = await requester.admit(request, deadline)
+                call = UnaryCall(request_id, deadline, share, author, requester, request, context)
+                reply = await work(call)
                 failure = None
+                if act is not None:
+                    requester.report_act(act.what, act.target)
                 return reply
             except (RaftkvError, InvariantViolation) as problem:
                 if ends_service(problem):
                     self._on_broken(problem)
                 error = of_write(problem)
                 failure = error.reason
+                if requester is None:
+                    self.authorizer.report_refusal(path, context, error)
+                    await abort(context, error, identity_header(self._node))
+                elif act is not None:
+                    requester.report_act(act.what, act.target, error)
+                else:
+                    requester.report(error)
                 await abort(context, error, header_of(self._node))
             finally:
                 took_ms = (self._loop.time() - arrived) * 1000
@@ -91,7 +152,10 @@ class UnaryCalls:
 
 
 class Service(Protocol):
-    """A servicer whose methods are decorated with `data_call` or `admin_call`."""
+    """A servicer whose methods are decorated with `data_call`, `admin_call` or `act_call`.
+
+    `kind` is the service and the method, as the log shows them: `kv.execute`.
+    """
 
     calls: UnaryCalls
 
@@ -107,10 +171,36 @@ def admin_call(
     """Decorates a call about the node or the cluster, which is not subject to admission."""
 
     def decorate(work: Work[ServiceT, Request, Reply]) -> Method[ServiceT, Request, Reply]:
+        path = _path_of(kind, work.__name__)
+
         @functools.wraps(work)
         async def method(service: ServiceT, request: Request, context: Context) -> Reply:
             return await service.calls.serve(
-                kind, context, functools.partial(work, service, request)
+                kind, path, request, context, functools.partial(work, service, request)
+            )
+
+        return method
+
+    return decorate
+
+
+def act_call(
+    kind: str, what: str
+) -> Callable[[Work[ServiceT, Request, Reply]], Method[ServiceT, Request, Reply]]:
+    """Decorates an `admin_call` that is an administrative act `what`, such as `Auth.UserAdd`."""
+
+    def decorate(work: Work[ServiceT, Request, Reply]) -> Method[ServiceT, Request, Reply]:
+        path = _path_of(kind, work.__name__)
+
+        @functools.wraps(work)
+        async def method(service: ServiceT, request: Request, context: Context) -> Reply:
+            return await service.calls.serve(
+                kind,
+                path,
+                request,
+                context,
+                functools.partial(work, service, request),
+                Act(what, target_of(request)),  # type: ignore[arg-type]  # a message
             )
 
         return method
@@ -125,6 +215,7 @@ def data_call(
 
     def decorate(work: Work[ServiceT, Request, Reply]) -> Method[ServiceT, Request, Reply]:
         @functools.wraps(work)
+        @functools.wraps(work)
         async def admitted(service: ServiceT, request: Request, call: UnaryCall) -> Reply:
             size_bytes = request.ByteSize()  # type: ignore[attr-defined]
             call.share.enter(size_bytes)
@@ -136,6 +227,16 @@ def data_call(
         return admin_call(kind)(admitted)
 
     return decorate
+
+
+_SERVICES = {name.lower(): name for name in api_pb2.DESCRIPTOR.services_by_name}
+
+
+def _path_of(kind: str, method: str) -> str:
+    path = rpc_path(_SERVICES[kind.split(".")[0]], method)
+    if path not in ACCESS:
+        raise TypeError(f"raftkv.server.access does not say what {path} needs")
+    return path
 
 
 def header_of(node: NodePort) -> api_pb2.ReplyHeader:

@@ -6,20 +6,19 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
-import grpc
 from google.protobuf.message import DecodeError, Message
 from grpc_reflection.v1alpha._async import ReflectionServicer
 from grpc_reflection.v1alpha.reflection import SERVICE_NAME
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
 
 from raftkv.config import Settings
-from raftkv.errors import AddressInUse, InvalidRequest, Unavailable
+from raftkv.errors import InvalidRequest, Unavailable
 from raftkv.kv.limits import Limits
 from raftkv.logs import Logger, RateLimited
-from raftkv.peer.server import begin_to_serve
 from raftkv.rpc.v1 import api_pb2
 from raftkv.server import health
 from raftkv.server.admission import Admission
+from raftkv.server.authorization import Authorizer, identity_header
 from raftkv.server.call_intake import (
     KEEP_ALIVE,
     LOCK_WAIT,
@@ -33,19 +32,21 @@ from raftkv.server.call_intake import (
     StreamMethod,
     methods_of,
 )
-from raftkv.server.calls import Deadlines, UnaryCalls, header_of
+from raftkv.server.calls import Deadlines, UnaryCalls
 from raftkv.server.disk_space import RequireRoom, room_for_all
 from raftkv.server.health import Health
 from raftkv.server.node_port import NodePort
 from raftkv.server.pipeline.service import PipelineService
 from raftkv.server.reads import ReadHandler
 from raftkv.server.resources import CLIENT_CONNECTIONS_MAX
+from raftkv.server.services.auth import AuthService
 from raftkv.server.services.cluster import ClusterService
 from raftkv.server.services.kv import KVService
 from raftkv.server.services.lease import LeaseService
 from raftkv.server.services.lock import LockService
 from raftkv.server.traffic import CallTraffic, ClientTraffic
 from raftkv.server.watch.service import WatchService
+from raftkv.tls.port import PLAINTEXT, GrpcPort, PortTls
 
 # gRPC ends a call whose message is over its bound, a stream with all that is in flight on it. So
 # much over our bound of a batch a request is still read, and refused with its limit and the fix.
@@ -84,32 +85,17 @@ OPTIONS = (
 )
 
 
-def options(limits: Limits, connections_max: int = 0) -> tuple[tuple[str, int], ...]:
-    """The options of a gRPC server for clients. `connections_max` 0: no bound."""
-    bounds = [
-        ("grpc.max_receive_message_length", limits.batch_bytes_max + MESSAGE_BYTES_OVER_BATCH)
-    ]
-    if connections_max:
-        bounds.append(("grpc.max_allowed_incoming_connections", connections_max))
-    return (*OPTIONS, *bounds)
-
-
-def listen(server: grpc.aio.Server, address: str) -> int:
-    """Bind a server that has not started to `host:port`. Raises `AddressInUse`."""
-    try:
-        return server.add_insecure_port(address)
-    except RuntimeError as error:
-        raise AddressInUse(
-            f"the client port can't listen on {address}: stop the process that does, or"
-            f" choose another client_listen address ({error})",
-            address=address,
-        ) from error
+def options(limits: Limits) -> tuple[tuple[str, int], ...]:
+    """The options of a gRPC server for clients."""
+    bytes_max = limits.batch_bytes_max + MESSAGE_BYTES_OVER_BATCH
+    return (*OPTIONS, ("grpc.max_receive_message_length", bytes_max))
 
 
 class ClientServer:
     """Serves the clients of `node`. `on_broken` is called with an error that must stop the node.
 
-    A connection above `connections_max` (0: no bound) is closed when it is accepted.
+    A connection for which `descriptors_max` file descriptors (0: no bound) do not suffice is closed
+    when it is accepted.
     """
 
     def __init__(
@@ -120,7 +106,8 @@ class ClientServer:
         on_broken: Callable[[BaseException], None],
         *,
         require_room: RequireRoom = room_for_all,
-        connections_max: int = CLIENT_CONNECTIONS_MAX,
+        descriptors_max: int = CLIENT_CONNECTIONS_MAX,
+        tls: PortTls = PLAINTEXT,
     ) -> None:
         limits = settings.limits
         self._admission = Admission(
@@ -130,41 +117,42 @@ class ClientServer:
         )
         deadlines = Deadlines.of_settings(settings)
         reader = ReadHandler(node, limits, on_broken)
-        calls = UnaryCalls(node, self._admission, deadlines, log, on_broken)
+        authorizer = Authorizer(node, settings, log)
+        calls = UnaryCalls(node, authorizer, self._admission, deadlines, log, on_broken)
         self._health = Health(node)
         self._pipelines = PipelineService(
-            node, reader, self._admission, deadlines, limits, log, require_room
+            node, reader, authorizer, self._admission, deadlines, limits, log, require_room
         )
-        self._watches = WatchService(node, self._admission, settings, on_broken)
+        self._watches = WatchService(node, authorizer, self._admission, settings, on_broken)
         self._leases = LeaseService(node, reader, calls, deadlines)
         self._locks = LockService(node, reader, calls, limits)
         kv = KVService(node, reader, calls, limits, require_room)
         cluster = ClusterService(node, reader, calls, settings.data_dir)
+        self._auth = AuthService(node, reader, calls)
         self._intake = CallIntake(
             methods_of(_API["KV"], kv, may_be_large=_may_be_large)
             | methods_of(_API["Lease"], self._leases, may_be_large=_always)
             | methods_of(_API["Lock"], self._locks, kinds={"Wait": LOCK_WAIT})
             | methods_of(_API["Cluster"], cluster)
+            | methods_of(_API["Auth"], self._auth)
             | {
                 _path("Pipeline", "Open"): StreamMethod(self._pipelines.open, PIPELINE),
                 _path("Watch", "Open"): StreamMethod(self._watches.open, WATCH),
                 _path("Lease", "KeepAlive"): StreamMethod(self._leases.keep_alive, KEEP_ALIVE),
             }
-            | self._health.methods()
-            | Reflection(SERVICES).methods(),
+            | authorizer.guard(self._health.methods() | Reflection(SERVICES).methods()),
             ClientTraffic(),
             RateLimited(log, asyncio.get_running_loop().time),
-            lambda: header_of(node),
+            lambda: identity_header(node),
         )
-        self._server = grpc.aio.server(options=options(limits, connections_max))
-        self._server.add_generic_rpc_handlers((self._intake,))
+        self._server = GrpcPort(
+            "client", self._intake, options(limits), tls, descriptors_max=descriptors_max
+        )
 
     async def start(self, address: str) -> int:
         """Listen on `host:port` (port 0: any free one). Returns the port. Raises `AddressInUse`."""
-        port = listen(self._server, address)
         self._health.start()
-        await begin_to_serve(self._server)
-        return port
+        return await self._server.start(address)
 
     async def drain(self, grace_s: float) -> None:
         """Report NOT_SERVING, refuse new requests, and wait until the others are done or `grace_s`
@@ -186,6 +174,7 @@ class ClientServer:
         self._health.stop()
         self._pipelines.end_streams()
         await self._server.stop(grace_s)
+        self._auth.close()
 
 
 def _path(service: str, method: str) -> str:

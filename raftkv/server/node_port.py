@@ -40,6 +40,12 @@ class NodePort(Protocol):
     @property
     def membership(self) -> Membership: ...
     @property
+    def auth_time_ms(self) -> int:
+        """Cluster time by which tokens expire: the last stamp that this node applied, and the time
+        since then on the node's own clock.
+        """
+
+    @property
     def ready(self) -> bool:
         """Whether this node has applied, since its start, everything a leader had committed
         then.

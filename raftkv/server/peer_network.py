@@ -22,6 +22,7 @@ from raftkv.peer.secret import ClusterSecret
 from raftkv.peer.server import PeerPortLimits, PeerServer
 from raftkv.storage.directory import DataDirectory
 from raftkv.storage.identity import DirectoryIdentity
+from raftkv.tls.port import PortTls
 
 
 class PeerNetwork:
@@ -33,12 +34,14 @@ class PeerNetwork:
         directory: DataDirectory,
         identity: DirectoryIdentity,
         secret: ClusterSecret,
+        tls: PortTls,
         rng: Random,
         connections_max: int,
     ) -> None:
         """Raises `ConfigurationError` if the message trace can't be written."""
         self._settings = settings
         self._secret = secret
+        self._tls = tls
         self._opened = ExitStack()
         self._files = ThreadPoolExecutor(max_workers=2, thread_name_prefix="raftkv-files")
         self._opened.callback(self._files.shutdown, wait=False, cancel_futures=True)
@@ -103,6 +106,8 @@ class PeerNetwork:
                 identity.disk_id,
             ),
             self._secret,
+            self._tls,
+            self._settings.cluster_name,
         )
 
     def _links(

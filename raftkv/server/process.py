@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from random import Random
+from random import Random, SystemRandom
 
 from raftkv.config import Settings
 from raftkv.errors import DamagedData, NoLeader, NotLeader, OutOfService, RaftkvError
@@ -18,6 +18,7 @@ from raftkv.server import bootstrap, resources
 from raftkv.server.disk_space import DiskSpace
 from raftkv.server.grpc_server import ClientServer
 from raftkv.server.peer_network import PeerNetwork
+from raftkv.server.security import NodeSecurity
 from raftkv.server.standby import StandbyServer
 from raftkv.storage.directory import DataDirectory, open_directory, read_identity
 from raftkv.storage.identity import DirectoryIdentity, Stage
@@ -37,7 +38,8 @@ class NodeProcess:
 
     Start-up order (`_start`), closed in reverse by `stop` or when a step fails:
 
-    1. Divide the file descriptors; lock the data directory and read its identity.
+    1. Divide the file descriptors; read the secret and the certificates (`NodeSecurity`); lock the
+       data directory and read its identity.
     2. Out of service: open the client port as a `StandbyServer`, and start nothing else.
     3. First start: decide the identity (`bootstrap.new_identity`).
     4. Open the peer port, which answers founders (`PeerNetwork`).
@@ -51,7 +53,8 @@ class NodeProcess:
 
     def __init__(self, settings: Settings, rng: Random | None = None) -> None:
         self._settings = settings
-        self._rng = rng or Random()
+        # The node draws secrets from it.
+        self._rng = rng or SystemRandom()
         self._log = get_logger(node=settings.node_id)
         self._opened = AsyncExitStack()
         self._stopped: asyncio.Future[BaseException | None]
@@ -59,6 +62,7 @@ class NodeProcess:
         self._stopping = False
         self._entering_standby: asyncio.Task[None] | None = None
         self._descriptors: resources.Descriptors
+        self._security: NodeSecurity
         self._node: Node
         self._peers: PeerNetwork
         self._client_server: ClientServer
@@ -119,6 +123,9 @@ class NodeProcess:
         settings = self._settings
         self._descriptors = resources.divide(resources.limit())
         secret = read_secret(settings.cluster_secret_file)
+        security = self._security = NodeSecurity.of_settings(settings)
+        watching = asyncio.get_running_loop().create_task(security.watch(self._log))
+        self._opened.callback(watching.cancel)
         directory = open_directory(
             settings.data_dir,
             settings.cluster_name,
@@ -132,16 +139,24 @@ class NodeProcess:
             await self._stand_by(identity)
             return
         if identity is None or (identity.stage is Stage.FOUNDING and not identity.incarnation):
-            identity = await bootstrap.new_identity(settings, directory, identity, self._rng)
+            identity = await bootstrap.new_identity(
+                settings, security, directory, identity, self._rng
+            )
         peers = self._peers = PeerNetwork(
-            settings, directory, identity, secret, self._rng, self._descriptors.peer_connections
+            settings,
+            directory,
+            identity,
+            secret,
+            security.peer,
+            self._rng,
+            self._descriptors.peer_connections,
         )
         self._opened.push_async_callback(peers.stop)
         self.peer_port = await peers.start(settings.peer_listen)
         if identity.stage is Stage.FOUNDING and not directory.has_log:
             identity = await self._found(peers)
         elif identity.stage is Stage.JOINING and not directory.has_log:
-            await bootstrap.join(settings, identity)
+            await bootstrap.join(settings, security, identity)
         await self._start_node(directory, identity)
         await self._open_client_port(directory)
 
@@ -151,7 +166,8 @@ class NodeProcess:
         standby = StandbyServer(
             identity,
             lambda: f"it is out of service: {identity.out_of_service}",
-            connections_max=self._descriptors.client_connections,
+            descriptors_max=self._descriptors.client_connections,
+            tls=self._security.client,
         )
         self._opened.push_async_callback(standby.stop)
         self.client_port = await standby.start(self._settings.client_listen)
@@ -163,7 +179,8 @@ class NodeProcess:
         standby = StandbyServer(
             founder.identity,
             lambda: bootstrap.reason_of_wait(founder),
-            connections_max=self._descriptors.client_connections,
+            descriptors_max=self._descriptors.client_connections,
+            tls=self._security.client,
         )
         try:
             self.client_port = await standby.start(self._settings.client_listen)
@@ -201,7 +218,8 @@ class NodeProcess:
             self._log,
             self._on_broken,
             require_room=space.require_room,
-            connections_max=self._descriptors.client_connections,
+            descriptors_max=self._descriptors.client_connections,
+            tls=self._security.client,
         )
         self._opened.push_async_callback(self._client_server.stop, CLOSE_GRACE_S)
         self.client_port = await self._client_server.start(self._settings.client_listen)

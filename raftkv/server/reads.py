@@ -13,16 +13,20 @@ from raftkv.errors import (
     InvariantViolation,
     NoLeader,
     Overloaded,
+    PermissionDenied,
     RaftkvError,
     RevisionInFuture,
     TooStale,
+    Unauthenticated,
 )
 from raftkv.kv.limits import Limits
 from raftkv.kv.machine import StateMachine
 from raftkv.kv.pace import Returned, Steps
+from raftkv.kv.rights import needs_of_range, needs_of_transaction
 from raftkv.kv.validation import check_range, check_read_transaction
 from raftkv.rpc.v1 import api_pb2, kv_pb2
 from raftkv.server import failures
+from raftkv.server.authorization import Requester
 from raftkv.server.node_port import NodePort
 from raftkv.wire.failures import failure_of
 
@@ -36,6 +40,9 @@ _Read: TypeAlias = kv_pb2.Range | kv_pb2.Transaction
 
 class ReadHandler:
     """Executes the reads of all clients of this node.
+
+    Rights are checked on the state that is read. A read without them is a failed read, and a caller
+    that is not authenticated any more gets no answer.
 
     `on_broken` is called with damaged data or a broken invariant: such a node must stop.
     """
@@ -60,36 +67,45 @@ class ReadHandler:
         if barrier is not None:
             await barrier
 
-    def at_once(self, reads: api_pb2.ReadBatch) -> api_pb2.ReadResults | None:
-        """The answer, if the reads are few and simple enough for this turn of the event loop."""
+    def at_once(self, reads: api_pb2.ReadBatch, requester: Requester) -> api_pb2.ReadResults | None:
+        """The answer, if the reads are few and simple enough for this turn of the event loop.
+
+        Raises `Unauthenticated`.
+        """
         ranges = reads.ranges
         if reads.transactions or len(ranges) > POINTS_AT_ONCE_MAX:
             return None
         if not all(map(_is_point, ranges)):
             return None
+        requester.author()
         answer = api_pb2.ReadResults()
         add = answer.results.add
         for each in ranges:
-            self._point(each, add())
+            self._point(each, requester, add())
         if answer.ByteSize() > self.reply_bytes_max and len(ranges) > 1:
             return None
         return self._with_staleness(reads, answer, self._node.fresh_as_of_s)
 
-    async def answer(self, reads: api_pb2.ReadBatch, deadline: float) -> api_pb2.ReadResults:
+    async def answer(
+        self, reads: api_pb2.ReadBatch, requester: Requester, deadline: float
+    ) -> api_pb2.ReadResults:
         """One result per read, in order; a failed read's result is its failure.
 
-        Raises `TooStale` if the answer has become older than the reads allow.
+        Raises `TooStale` if the answer has become older than the reads allow, and
+        `Unauthenticated`.
         """
         while True:
             fresh_as_of_s = self._node.fresh_as_of_s
-            answer = (await self._read_all(reads, deadline)).answer
+            answer = (await self._read_all(reads, requester, deadline)).answer
             if self._with_staleness(reads, answer, fresh_as_of_s):
                 return answer
             barrier = self.barrier(reads, deadline)
             if barrier is not None:
                 await barrier
 
-    async def _read_all(self, reads: api_pb2.ReadBatch, deadline: float) -> _Reply:
+    async def _read_all(
+        self, reads: api_pb2.ReadBatch, requester: Requester, deadline: float
+    ) -> _Reply:
         reply = _Reply(self.reply_bytes_max)
         requested: list[_Read] = [*reads.ranges, *reads.transactions]
         for each in requested:
@@ -97,11 +113,12 @@ class ReadHandler:
                 reply.append(_no_room(self.reply_bytes_max))
             elif isinstance(each, kv_pb2.Range) and _is_point(each):
                 result = kv_pb2.Result()
-                self._point(each, result)
+                requester.author()
+                self._point(each, requester, result)
                 reply.append(result)
                 await asyncio.sleep(0)
             else:
-                result = await self._long_read(each, deadline)
+                result = await self._long_read(each, requester, deadline)
                 await asyncio.sleep(0)  # the read may have taken a single long step
                 reply.append(result)
                 await asyncio.sleep(0)
@@ -114,27 +131,37 @@ class ReadHandler:
         answer.staleness_ms = self._levels.staleness_ms(reads, fresh_as_of_s)
         return answer if self._levels.allow(reads, answer.staleness_ms) else None
 
-    def _point(self, request: kv_pb2.Range, result: kv_pb2.Result) -> None:
+    def _point(self, request: kv_pb2.Range, requester: Requester, result: kv_pb2.Result) -> None:
         try:
             check_range(request, self._limits)
+            requester.require_read_of_key(request.key)
             self._node.machine.get(request.key, result)
         except (RaftkvError, InvariantViolation) as error:
-            result.CopyFrom(self._failed(error))
+            result.CopyFrom(self._failed(error, requester))
 
-    async def _long_read(self, request: _Read, deadline: float) -> kv_pb2.Result:
+    async def _long_read(
+        self, request: _Read, requester: Requester, deadline: float
+    ) -> kv_pb2.Result:
         try:
             if isinstance(request, kv_pb2.Range):
                 check_range(request, self._limits)
             else:
                 check_read_transaction(request, self._limits)
-            return await self.in_steps(lambda machine: _steps(machine, request), deadline)
+            return await self.in_steps(
+                lambda machine: _steps(machine, request, requester), deadline
+            )
+        except Unauthenticated:
+            raise
         except (RaftkvError, InvariantViolation) as error:
-            return self._failed(error)
+            return self._failed(error, requester)
 
     async def in_steps(
         self, steps_of: Callable[[StateMachine], Steps[Returned]], deadline: float
     ) -> Returned:
-        """Run the steps with a yield to the event loop after each. Raises `DeadlineExceeded`."""
+        """Run the steps with a yield to the event loop after each. Raises `DeadlineExceeded`.
+
+        `steps_of` is called anew where a snapshot has replaced the state, so it must check rights.
+        """
         loop = asyncio.get_running_loop()
         async with self._ranges_at_once:
             machine = self._node.machine
@@ -152,7 +179,9 @@ class ReadHandler:
                     machine = self._node.machine
                     steps = steps_of(machine)
 
-    def _failed(self, error: BaseException) -> kv_pb2.Result:
+    def _failed(self, error: BaseException, requester: Requester) -> kv_pb2.Result:
+        if isinstance(error, PermissionDenied):
+            requester.report(error)
         if failures.ends_service(error):
             self._on_broken(error)
         return kv_pb2.Result(failure=failure_of(failures.of_read(error)))
@@ -176,9 +205,11 @@ class _Reply:
         self.answer.results.append(result)
 
 
-def _steps(machine: StateMachine, request: _Read) -> Steps[kv_pb2.Result]:
+def _steps(machine: StateMachine, request: _Read, requester: Requester) -> Steps[kv_pb2.Result]:
     if isinstance(request, kv_pb2.Range):
+        requester.require(needs_of_range(request))
         return machine.read(request)
+    requester.require(*needs_of_transaction(request))
     return machine.read_transaction(request)
 
 

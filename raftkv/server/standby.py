@@ -10,12 +10,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import Final
 
-import grpc
-
 from raftkv.errors import NotServing
 from raftkv.kv.limits import Limits
 from raftkv.logs import RateLimited, get_logger
-from raftkv.peer.server import begin_to_serve
 from raftkv.rpc.v1 import api_pb2
 from raftkv.server import resources
 from raftkv.server.call_intake import (
@@ -26,11 +23,12 @@ from raftkv.server.call_intake import (
     StreamMethod,
     UnaryMethod,
 )
-from raftkv.server.grpc_server import listen, options
+from raftkv.server.grpc_server import options
 from raftkv.server.health import Health
 from raftkv.server.resources import CLIENT_CONNECTIONS_MAX
 from raftkv.server.traffic import CallTraffic, ClientTraffic
 from raftkv.storage.identity import DirectoryIdentity
+from raftkv.tls.port import PLAINTEXT, GrpcPort, PortTls
 
 FIRST_MESSAGE_S_MAX = 1.0
 """How long a refusal waits for the first message of a call."""
@@ -48,7 +46,8 @@ class StandbyServer:
         identity: DirectoryIdentity,
         reason: Callable[[], str],
         *,
-        connections_max: int = CLIENT_CONNECTIONS_MAX,
+        descriptors_max: int = CLIENT_CONNECTIONS_MAX,
+        tls: PortTls = PLAINTEXT,
     ) -> None:
         self._identity = identity
         self._reason = reason
@@ -61,19 +60,18 @@ class StandbyServer:
         }
         status = {_STATUS: UnaryMethod(api_pb2.StatusRequest, self._answer_status)}
         health = Health(None).methods()
-        self._server = grpc.aio.server(options=options(Limits(), connections_max))
         intake = CallIntake(refused | status | health, ClientTraffic(), log)
-        self._server.add_generic_rpc_handlers((intake,))
+        self._server = GrpcPort(
+            "client", intake, options(Limits()), tls, descriptors_max=descriptors_max
+        )
 
     async def start(self, address: str) -> int:
         """Listen on `host:port` (port 0: any free one). Returns the port. Raises `AddressInUse`."""
-        port = listen(self._server, address)
-        await begin_to_serve(self._server)
-        return port
+        return await self._server.start(address)
 
     async def stop(self) -> None:
         """Close the port."""
-        await self._server.stop(None)
+        await self._server.stop()
 
     async def _answer_status(self, _: api_pb2.StatusRequest, __: object) -> api_pb2.StatusReply:
         identity = self._identity

@@ -398,6 +398,9 @@ _LAYOUTS: Final[Mapping[str, _Layout]] = {
         "secret": _one(1, BYTES),
         "replaced": _one(2, NUMBER),
     },
+    "RootReset": {
+        "password_hash": _one(1, TEXT),
+    },
     "AuthCommand": {
         "enable": _one(1, _message("AuthEnable")),
         "disable": _one(2, _message("AuthDisable")),
@@ -413,6 +416,7 @@ _LAYOUTS: Final[Mapping[str, _Layout]] = {
         "token_create": _one(12, _message("TokenCreate")),
         "token_revoke": _one(13, _message("TokenRevoke")),
         "signing_key_rotate": _one(14, _message("SigningKeyRotate")),
+        "root_reset": _one(15, _message("RootReset")),
     },
     "AuthResult": {
         "auth_revision": _one(1, NUMBER),

@@ -16,10 +16,12 @@ from raftkv.errors import ConnectionFailed, OutcomeUnknown, RaftkvError, TooMany
 from raftkv.kv.limits import Limits
 from raftkv.kv.machine import StateMachine
 from raftkv.kv.pace import run
+from raftkv.logs import get_logger
 from raftkv.node.change_feed import ChangeFeed
 from raftkv.raft.entry import Entry, EntryKind
 from raftkv.rpc.v1 import api_pb2, kv_pb2, log_pb2
 from raftkv.server.admission import Admission
+from raftkv.server.authorization import Authorizer
 from raftkv.server.services.lock_waits import LockWaits
 from raftkv.server.watch.service import WatchService
 from raftkv.storage.memory_state import MemoryStateStore
@@ -173,6 +175,7 @@ class WatchHost:
         self.streams: list[Stream] = []
         self.service = WatchService(
             cluster,  # type: ignore[arg-type]
+            Authorizer(cluster, cluster.settings, get_logger()),  # type: ignore[arg-type]
             Admission(requests_max=9, requests_per_client_max=9, bytes_max=9),
             cluster.settings,
             cluster.broken.append,

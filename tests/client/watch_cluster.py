@@ -24,11 +24,13 @@ from raftkv.kv.changes import Change
 from raftkv.kv.machine import StateMachine
 from raftkv.kv.records import VERSION_BYTES, unpack_version
 from raftkv.kv.store import Family
+from raftkv.logs import get_logger
 from raftkv.node.change_feed import ChangeFeed
 from raftkv.raft.entry import Entry
 from raftkv.rpc.v1 import api_pb2
 from raftkv.rpc.v1 import kv_pb2 as pb
 from raftkv.server.admission import Admission
+from raftkv.server.authorization import Authorizer
 from raftkv.server.calls import header_of
 from raftkv.server.watch.service import WatchService
 from raftkv.storage.memory_state import MemoryStateStore
@@ -129,6 +131,7 @@ class WatchedNode:
         self.admission = Admission(requests_max=9, requests_per_client_max=9, bytes_max=9)
         self.service = WatchService(
             self,  # type: ignore[arg-type]
+            Authorizer(self, self.cluster.settings, get_logger()),  # type: ignore[arg-type]
             self.admission,
             self.cluster.settings,
             self.broken.append,
@@ -248,6 +251,12 @@ class Stream:
             self._serving = self._loop.create_task(self._serve())
         else:
             self._loop.call_later(LATENCY_S, self._end, ConnectionFailed("refused"))
+
+    def invocation_metadata(self) -> tuple[()]:
+        return ()
+
+    def auth_context(self) -> dict[str, Any]:
+        return {}
 
     async def _serve(self) -> None:
         try:

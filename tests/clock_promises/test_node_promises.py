@@ -13,6 +13,7 @@ from raftkv.node.node import Node
 from raftkv.peer.ports import Frame
 from raftkv.rpc.v1 import api_pb2, kv_pb2
 from raftkv.server.reads import ReadHandler
+from tests.callers import requester_of
 from tests.node.test_lease_reads import leased, put
 from tests.node.wire import Wire, WireLinks, cluster_of, soon
 
@@ -93,6 +94,7 @@ async def test_a_long_read_is_as_old_as_the_state_that_it_began_with(
                 max_staleness_ms=400,
                 ranges=[kv_pb2.Range(key=b"a", range_end=b"z")],
             )
-            answer = await handler.answer(asked, loop.time() + 5.0)
+            requester = requester_of(leader, "KV", "Range")
+            answer = await handler.answer(asked, requester, loop.time() + 5.0)
         assert reads == 2
         assert answer.staleness_ms <= 400

@@ -23,7 +23,8 @@ from raftkv.logs import get_logger
 from raftkv.node import membership_changes
 from raftkv.node.change_feed import ChangeFeed
 from raftkv.node.status import NodeState, PeerReachability, PeerState
-from raftkv.raft.entry import Address, Entry, EntryKind, Membership
+from raftkv.peer.ports import NO_AUTHOR, Author
+from raftkv.raft.entry import Address, Entry, EntryKind, Membership, encode_version
 from raftkv.raft.ready import RaftRole
 from raftkv.rpc.v1 import api_pb2, api_pb2_grpc, kv_pb2, log_pb2
 from raftkv.server.grpc_server import ClientServer
@@ -50,6 +51,7 @@ class FakeNode:
         self.hold = False
         self.submitted: list[bytes] = []
         self.submitted_by: list[tuple[int, int]] = []  # client, and how many commands
+        self.authors: list[Author] = []
         self.batch_commands_advised = 0
         self.barriers = 0
         self.leased = False
@@ -60,25 +62,36 @@ class FakeNode:
             tuple[membership_changes.MembershipChange, bool]
         ] = []  # and whether by force
         self.not_serving = self.notice = ""
-        self._held: list[tuple[bytes, asyncio.Future[bytes]]] = []
+        self._held: list[tuple[bytes, Author, asyncio.Future[bytes]]] = []
         self._loop = asyncio.get_running_loop()
         self._number = 0
         self._submission = asyncio.Event()
 
     def submit(
-        self, commands: bytes, deadline: float, *, client: int = 0, weight: int = 1
+        self,
+        commands: bytes,
+        deadline: float,
+        *,
+        client: int = 0,
+        weight: int = 1,
+        author: Author = NO_AUTHOR,
     ) -> asyncio.Future[bytes]:
         future: asyncio.Future[bytes] = self._loop.create_future()
         self.submitted.append(commands)
         self.submitted_by.append((client, weight))
+        self.authors.append(author)
         self._submission.set()
         if not self.majority:
             self._loop.call_at(deadline, self._fail, future, OutcomeUnknown("proposed, no answer"))
         elif self.hold:
-            self._held.append((commands, future))
+            self._held.append((commands, author, future))
         else:
-            self._loop.call_soon(self._apply, commands, future)
+            self._loop.call_soon(self._apply, commands, author, future)
         return future
+
+    @property
+    def auth_time_ms(self) -> int:
+        return self.machine.time_ms
 
     def require_running(self) -> None: ...
 
@@ -171,24 +184,36 @@ class FakeNode:
                 self._submission.clear()
                 await self._submission.wait()
 
-    def run(self, *commands: kv_pb2.Command) -> kv_pb2.BatchResult:
+    def run(self, *commands: kv_pb2.Command, author: Author = NO_AUTHOR) -> kv_pb2.BatchResult:
         """Apply at once, as if another client had done it."""
         batch = kv_pb2.CommandBatch(commands=commands)
         future: asyncio.Future[bytes] = self._loop.create_future()
-        self._apply(batch.SerializeToString(), future)
+        self._apply(batch.SerializeToString(), author, future)
         return kv_pb2.BatchResult.FromString(future.result())
 
-    def _apply(self, commands: bytes, future: asyncio.Future[bytes]) -> None:
+    def raise_version(self, version: int) -> None:
+        """Apply the entry that raises the cluster version."""
+        payload = encode_version(version)
+        index = self.machine.applied_index + 1
+        self.machine.apply([Entry(self.term, index, EntryKind.VERSION, payload)])
+
+    def entry(self, index: int, commands: bytes, author: Author = NO_AUTHOR) -> Entry:
+        """An entry of one submission."""
         self._number += 1
         stamped = log_pb2.StampedBatch(time_ms=self._number)
-        stamped.submissions.add(origin=1, number=self._number, commands=commands)
-        entry = Entry(
-            self.term,
-            self.machine.applied_index + 1,
-            EntryKind.COMMANDS,
-            stamped.SerializeToString(),
+        stamped.submissions.add(
+            origin=1,
+            number=self._number,
+            commands=commands,
+            user=author.user,
+            auth_revision=author.auth_revision,
         )
-        (applied,) = self.machine.apply([entry])
+        return Entry(self.term, index, EntryKind.COMMANDS, stamped.SerializeToString())
+
+    def _apply(self, commands: bytes, author: Author, future: asyncio.Future[bytes]) -> None:
+        (applied,) = self.machine.apply(
+            [self.entry(self.machine.applied_index + 1, commands, author)]
+        )
         if not future.done():
             future.set_result(applied.result)
 

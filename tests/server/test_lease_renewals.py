@@ -11,6 +11,7 @@ import pytest
 from fake_node import PATIENCE_S, FakeServer, open_server
 
 from raftkv.errors import InvalidRequest, ShuttingDown
+from raftkv.peer.ports import NO_AUTHOR
 from raftkv.rpc.v1 import api_pb2, kv_pb2
 from raftkv.server.call_intake import KEEP_ALIVE
 from raftkv.server.services.lease import LEASES_PER_REQUEST_MAX
@@ -52,7 +53,7 @@ async def test_renewals_of_all_streams_in_one_turn_share_a_command(
 ) -> None:
     leases = [grant(server) for _ in range(3)]
     service = server.client_server._leases
-    told = await asyncio.gather(*(service._renewals.renew([lease, 99]) for lease in leases))
+    told = await asyncio.gather(*(service._renewals.renew([lease, 99], NO_AUTHOR) for lease in leases))
     assert renewals(server) == [[leases[0], 99, *leases[1:]]]
     assert told == [frozenset({99})] * 3
 

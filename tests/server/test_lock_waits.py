@@ -38,7 +38,7 @@ class Queue:
         return self.node.run(kv_pb2.Command(acquire=acquire)).results[0].acquire.token
 
     def wait(self, token: int) -> asyncio.Future[None]:
-        return self.waits.wait(b"n", token)
+        return self.waits.wait(b"n", token, lambda: None)
 
     def leave(self, *tokens: int) -> None:
         """All in one run of the log."""

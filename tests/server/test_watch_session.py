@@ -19,6 +19,7 @@ from raftkv.server.watch import unsynced
 from raftkv.server.watch.session import WatchSession
 from raftkv.server.watch.stream import ResponseStream
 from raftkv.server.watch.synced import SyncedWatchers
+from tests.callers import requester_of
 from tests.kv.harness import Driver, Listener, batch, compact, entry, no_hash, put
 
 TURNS = 500
@@ -88,6 +89,7 @@ class Bench:
             self.node,  # type: ignore[arg-type]
             self.synced,
             self.stream,
+            requester_of(self.node, "Watch"),
             Limits(),
             watches_max=watches_max,
             watches_per_stream_max=50,
@@ -346,6 +348,7 @@ async def test_a_slow_stream_delays_no_other_stream(bench: Bench) -> None:
         bench.node,  # type: ignore[arg-type]
         bench.synced,
         slow.stream,
+        requester_of(bench.node, "Watch"),
         Limits(),
         watches_max=100,
         watches_per_stream_max=50,

@@ -201,8 +201,14 @@ class SigningKeyRotate(_message.Message):
     replaced: int
     def __init__(self, secret: _Optional[bytes] = ..., replaced: _Optional[int] = ...) -> None: ...
 
+class RootReset(_message.Message):
+    __slots__ = ("password_hash",)
+    PASSWORD_HASH_FIELD_NUMBER: _ClassVar[int]
+    password_hash: str
+    def __init__(self, password_hash: _Optional[str] = ...) -> None: ...
+
 class AuthCommand(_message.Message):
-    __slots__ = ("enable", "disable", "user_add", "user_delete", "user_set_password", "user_grant_role", "user_revoke_role", "role_add", "role_delete", "role_grant", "role_revoke", "token_create", "token_revoke", "signing_key_rotate")
+    __slots__ = ("enable", "disable", "user_add", "user_delete", "user_set_password", "user_grant_role", "user_revoke_role", "role_add", "role_delete", "role_grant", "role_revoke", "token_create", "token_revoke", "signing_key_rotate", "root_reset")
     ENABLE_FIELD_NUMBER: _ClassVar[int]
     DISABLE_FIELD_NUMBER: _ClassVar[int]
     USER_ADD_FIELD_NUMBER: _ClassVar[int]
@@ -217,6 +223,7 @@ class AuthCommand(_message.Message):
     TOKEN_CREATE_FIELD_NUMBER: _ClassVar[int]
     TOKEN_REVOKE_FIELD_NUMBER: _ClassVar[int]
     SIGNING_KEY_ROTATE_FIELD_NUMBER: _ClassVar[int]
+    ROOT_RESET_FIELD_NUMBER: _ClassVar[int]
     enable: AuthEnable
     disable: AuthDisable
     user_add: UserAdd
@@ -231,7 +238,8 @@ class AuthCommand(_message.Message):
     token_create: TokenCreate
     token_revoke: TokenRevoke
     signing_key_rotate: SigningKeyRotate
-    def __init__(self, enable: _Optional[_Union[AuthEnable, _Mapping]] = ..., disable: _Optional[_Union[AuthDisable, _Mapping]] = ..., user_add: _Optional[_Union[UserAdd, _Mapping]] = ..., user_delete: _Optional[_Union[UserDelete, _Mapping]] = ..., user_set_password: _Optional[_Union[UserSetPassword, _Mapping]] = ..., user_grant_role: _Optional[_Union[UserGrantRole, _Mapping]] = ..., user_revoke_role: _Optional[_Union[UserRevokeRole, _Mapping]] = ..., role_add: _Optional[_Union[RoleAdd, _Mapping]] = ..., role_delete: _Optional[_Union[RoleDelete, _Mapping]] = ..., role_grant: _Optional[_Union[RoleGrant, _Mapping]] = ..., role_revoke: _Optional[_Union[RoleRevoke, _Mapping]] = ..., token_create: _Optional[_Union[TokenCreate, _Mapping]] = ..., token_revoke: _Optional[_Union[TokenRevoke, _Mapping]] = ..., signing_key_rotate: _Optional[_Union[SigningKeyRotate, _Mapping]] = ...) -> None: ...
+    root_reset: RootReset
+    def __init__(self, enable: _Optional[_Union[AuthEnable, _Mapping]] = ..., disable: _Optional[_Union[AuthDisable, _Mapping]] = ..., user_add: _Optional[_Union[UserAdd, _Mapping]] = ..., user_delete: _Optional[_Union[UserDelete, _Mapping]] = ..., user_set_password: _Optional[_Union[UserSetPassword, _Mapping]] = ..., user_grant_role: _Optional[_Union[UserGrantRole, _Mapping]] = ..., user_revoke_role: _Optional[_Union[UserRevokeRole, _Mapping]] = ..., role_add: _Optional[_Union[RoleAdd, _Mapping]] = ..., role_delete: _Optional[_Union[RoleDelete, _Mapping]] = ..., role_grant: _Optional[_Union[RoleGrant, _Mapping]] = ..., role_revoke: _Optional[_Union[RoleRevoke, _Mapping]] = ..., token_create: _Optional[_Union[TokenCreate, _Mapping]] = ..., token_revoke: _Optional[_Union[TokenRevoke, _Mapping]] = ..., signing_key_rotate: _Optional[_Union[SigningKeyRotate, _Mapping]] = ..., root_reset: _Optional[_Union[RootReset, _Mapping]] = ...) -> None: ...
 
 class AuthResult(_message.Message):
     __slots__ = ("auth_revision",)

@@ -11,26 +11,34 @@ import itertools
 from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import grpc
 from google.protobuf.message import DecodeError
 
-from raftkv.errors import InvalidRequest, RaftkvError
+from raftkv.errors import InvalidRequest, PermissionDenied, RaftkvError, Unauthenticated
 from raftkv.kv.limits import Limits
 from raftkv.kv.pace import Steps
-from raftkv.kv.validation import WHOLE_BATCH, Checked, check_in_steps
+from raftkv.kv.validation import WHOLE_BATCH, check_in_steps
 from raftkv.logs import Logger
+from raftkv.peer.ports import Author
 from raftkv.rpc.v1 import api_pb2, kv_pb2
 from raftkv.server import failures
+from raftkv.server.access import rpc_path
 from raftkv.server.admission import Admission
+from raftkv.server.authorization import Authorizer, identity_header
 from raftkv.server.calls import Deadlines, header_of
 from raftkv.server.disk_space import RequireRoom, room_for_all
 from raftkv.server.node_port import NodePort
 from raftkv.server.pipeline.stream import PipelineStream
 from raftkv.server.reads import ReadHandler
 from raftkv.server.traffic import CallTraffic, untracked
-from raftkv.wire.failures import failure_of
+from raftkv.wire.failures import error_of, failure_of
+
+OPEN: Final = rpc_path("Pipeline", "Open")
+
+DENIED: Final = PermissionDenied.reason.encode()
+"""Encoded results without these bytes have no refusal in them."""
 
 
 @dataclass(slots=True)
@@ -45,6 +53,15 @@ class _Request:
     parts: int = 0
 
 
+class _Admitted(NamedTuple):
+    """What the checks of a batch have found. `author` None: a command is refused, as far as this
+    node has applied what was granted.
+    """
+
+    weight: int
+    author: Author | None
+
+
 class PipelineService:
     """All pipeline streams of this node."""
 
@@ -52,6 +69,7 @@ class PipelineService:
         self,
         node: NodePort,
         reader: ReadHandler,
+        authorizer: Authorizer,
         admission: Admission,
         deadlines: Deadlines,
         limits: Limits,
@@ -60,6 +78,7 @@ class PipelineService:
     ) -> None:
         self._node = node
         self._reader = reader
+        self._authorizer = authorizer
         self._admission = admission
         self._require_room = require_room
         self._deadlines = deadlines
@@ -81,9 +100,15 @@ class PipelineService:
         traffic: CallTraffic | None = None,
     ) -> None:
         """Serve one stream to its end. `traffic` counts its unread replies."""
+        try:
+            requester = self._authorizer.requester(OPEN, context)
+        except RaftkvError as error:
+            await self._authorizer.refuse_stream(OPEN, context, error)
+            return
         stream = PipelineStream(
             f"pipeline-{next(self._names)}",
             context,
+            requester,
             self._admission.client(context.peer()),
             self._handle,
             traffic or untracked(),
@@ -123,12 +148,18 @@ class PipelineService:
     ) -> Coroutine[Any, Any, None] | None:
         deadline = self._deadlines.of_pipeline(request.arrived, parsed.timeout_ms)
         request.kind = parsed.WhichOneof("request") or ""
+        if request.kind == "token":
+            request.stream.requester.renew(parsed.token)
+            self._finish(request, self._reply(request))
+            return None
+        # Before the request is parsed any further: a stream may have lost its user.
+        request.stream.requester.author()
         if request.kind == "commands":
             return self._check(request, parsed.commands, deadline)
         if request.kind == "reads":
             self._read(request, parsed.reads, deadline)
             return None
-        raise InvalidRequest("request is not set; give commands or reads")
+        raise InvalidRequest("request is not set; give commands, reads or a token")
 
     # ---- commands --------------------------------------------------------------
 
@@ -140,7 +171,7 @@ class PipelineService:
         except DecodeError as error:
             raise InvalidRequest(f"commands is not a CommandBatch: {error}") from error
         request.parts = len(batch.commands)
-        steps = check_in_steps(batch, self._limits)
+        steps = self._checks(request, batch)
         try:
             next(steps)
         except StopIteration as done:
@@ -153,18 +184,59 @@ class PipelineService:
         request: _Request,
         commands: bytes,
         batch: kv_pb2.CommandBatch,
-        steps: Steps[Checked],
+        steps: Steps[_Admitted],
         deadline: float,
     ) -> None:
-        """Continue a validation that takes more than one turn of the event loop."""
+        """Continue checks that take more than one turn of the event loop."""
         try:
             while True:
                 await asyncio.sleep(0)
                 next(steps)
         except StopIteration as done:
-            checked: Checked = done.value
+            self._try_to_submit(request, commands, batch, done.value, deadline)
+        except RaftkvError as error:
+            self._finish(request, self._failure(request, error))
+
+    def _checks(self, request: _Request, batch: kv_pb2.CommandBatch) -> Steps[_Admitted]:
+        """Check the form of all commands, then the rights of the user."""
+        checked = yield from check_in_steps(batch, self._limits)
+        for position, refused in checked.refused:
+            if position != WHOLE_BATCH:
+                refused.facts["position"] = str(position)
+            raise refused
         try:
-            self._submit(request, commands, batch, checked, deadline)
+            author = yield from request.stream.requester.check_batch(batch)
+        except PermissionDenied:
+            return _Admitted(checked.weight, None)
+        return _Admitted(checked.weight, author)
+
+    def _rights_confirmed(
+        self,
+        request: _Request,
+        commands: bytes,
+        batch: kv_pb2.CommandBatch,
+        weight: int,
+        deadline: float,
+        confirmed: asyncio.Future[Author],
+    ) -> None:
+        """Rights were checked again, now that this node includes all that was granted before."""
+        error = _error_of(confirmed)
+        if error is None:
+            admitted = _Admitted(weight, confirmed.result())
+            self._try_to_submit(request, commands, batch, admitted, deadline)
+        else:
+            self._finish(request, self._failure(request, failures.of_read(error)))
+
+    def _try_to_submit(
+        self,
+        request: _Request,
+        commands: bytes,
+        batch: kv_pb2.CommandBatch,
+        admitted: _Admitted,
+        deadline: float,
+    ) -> None:
+        try:
+            self._submit(request, commands, batch, admitted, deadline)
         except RaftkvError as error:
             self._finish(request, self._failure(request, error))
 
@@ -173,16 +245,24 @@ class PipelineService:
         request: _Request,
         commands: bytes,
         batch: kv_pb2.CommandBatch,
-        checked: Checked,
+        admitted: _Admitted,
         deadline: float,
     ) -> None:
-        for position, refused in checked.refused:
-            if position != WHOLE_BATCH:
-                refused.facts["position"] = str(position)
-            raise refused
+        weight, author = admitted
+        if author is None:
+            # A task, so that the stream's other requests do not wait for the read barrier.
+            confirmed = request.stream.requester.confirm_batch(batch, deadline)
+            request.stream.spawn(confirmed).add_done_callback(
+                partial(self._rights_confirmed, request, commands, batch, weight, deadline)
+            )
+            return
         self._require_room(batch)
         results = self._node.submit(
-            commands, deadline, client=request.stream.share.number, weight=checked.weight
+            commands,
+            deadline,
+            client=request.stream.share.number,
+            weight=weight,
+            author=author,
         )
         results.add_done_callback(partial(self._submitted, request))
 
@@ -191,9 +271,22 @@ class PipelineService:
         if error is None:
             reply = self._reply(request)
             reply.results = results.result()
+            if DENIED in reply.results:
+                self._report_denied(request, reply.results)
         else:
             reply = self._failure(request, failures.of_write(error))
         self._finish(request, reply)
+
+    def _report_denied(self, request: _Request, results: bytes) -> None:
+        """Report what was refused at apply: the uses of leases and sessions of other users, and
+        commands whose rights were withdrawn meanwhile.
+        """
+        outcome = kv_pb2.BatchResult.FromString(results)
+        failed = [each.failure for each in outcome.results if each.HasField("failure")]
+        if outcome.HasField("failure"):
+            failed.append(outcome.failure)
+        for failure in failed:
+            request.stream.requester.report(error_of(failure))
 
     # ---- reads -----------------------------------------------------------------
 
@@ -219,11 +312,17 @@ class PipelineService:
             self._finish(request, self._failure(request, failures.of_read(error)))
 
     def _answer(self, request: _Request, reads: api_pb2.ReadBatch, deadline: float) -> None:
-        answer = self._reader.at_once(reads) if request.stream.has_room else None
+        stream, answer = request.stream, None
+        if stream.has_room:
+            try:
+                answer = self._reader.at_once(reads, stream.requester)
+            except RaftkvError as error:
+                self._finish(request, self._failure(request, error))
+                return
         if answer is not None:
             self._finish_reads(request, answer)
         else:
-            read = partial(self._reader.answer, reads, deadline)
+            read = partial(self._reader.answer, reads, stream.requester, deadline)
             request.stream.read_in_turn(read).add_done_callback(partial(self._read_done, request))
 
     def _read_done(self, request: _Request, answer: asyncio.Future[api_pb2.ReadResults]) -> None:
@@ -249,6 +348,9 @@ class PipelineService:
 
     def _failure(self, request: _Request, error: RaftkvError) -> api_pb2.PipelineReply:
         reply = self._reply(request)
+        request.stream.requester.report(error)
+        if isinstance(error, Unauthenticated):
+            reply.header.CopyFrom(identity_header(self._node))
         reply.failure.CopyFrom(failure_of(error))
         return reply
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 
 from raftkv.errors import ShuttingDown
 from raftkv.rpc.v1 import api_pb2
 from raftkv.server.admission import ClientShare
+from raftkv.server.authorization import Requester
 from raftkv.server.failures import abort
 from raftkv.server.traffic import CallTraffic
 
@@ -25,6 +26,9 @@ OUTGOING_BYTES_MAX = 8 << 20
 OUTGOING_BYTES_CUT = 4 * OUTGOING_BYTES_MAX
 
 
+Returned = TypeVar("Returned")
+
+
 class PipelineStream:
     """One client's stream; `handle` is called with each message."""
 
@@ -32,11 +36,13 @@ class PipelineStream:
         self,
         name: str,
         context: grpc.aio.ServicerContext[bytes, bytes],
+        requester: Requester,
         share: ClientShare,
         handle: Callable[[PipelineStream, bytes], Awaitable[None] | None],
         traffic: CallTraffic,
     ) -> None:
         self.name = name
+        self.requester = requester
         self.share = share
         self._context = context
         self._handle = handle
@@ -94,7 +100,11 @@ class PipelineStream:
         Reads run one at a time, and only while there is room: a client that requests much and
         reads nothing fills one reply, not the node's memory. Cancelled when the stream closes.
         """
-        task = asyncio.get_running_loop().create_task(self._in_turn(read))
+        return self.spawn(self._in_turn(read))
+
+    def spawn(self, work: Coroutine[Any, Any, Returned]) -> asyncio.Task[Returned]:
+        """Run the work in a task, which is cancelled when the stream closes."""
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task

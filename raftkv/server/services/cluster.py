@@ -14,7 +14,7 @@ from raftkv.node.status import NodeState
 from raftkv.raft.entry import Address, Membership
 from raftkv.rpc.v1 import api_pb2, api_pb2_grpc
 from raftkv.server import resources
-from raftkv.server.calls import UnaryCall, UnaryCalls, admin_call, header_of
+from raftkv.server.calls import UnaryCall, UnaryCalls, act_call, admin_call, header_of
 from raftkv.server.node_port import NodePort
 from raftkv.server.reads import ReadHandler
 from raftkv.versions import VersionRange
@@ -49,7 +49,7 @@ class ClusterService(api_pb2_grpc.ClusterServicer):
         await self._reader.confirm(api_pb2.READ_LEVEL_LINEARIZABLE, call.deadline)
         return self._members(self._node.membership)
 
-    @admin_call("cluster.member_add")
+    @act_call("cluster.member_add", "Cluster.MemberAdd")
     async def MemberAdd(
         self, request: api_pb2.MemberAddRequest, call: UnaryCall
     ) -> api_pb2.MemberListReply:
@@ -62,7 +62,7 @@ class ClusterService(api_pb2_grpc.ClusterServicer):
             await self._node.member_add(member.node_id, address, call.deadline, force=request.force)
         )
 
-    @admin_call("cluster.member_promote")
+    @act_call("cluster.member_promote", "Cluster.MemberPromote")
     async def MemberPromote(
         self, request: api_pb2.MemberPromoteRequest, call: UnaryCall
     ) -> api_pb2.MemberListReply:
@@ -71,7 +71,7 @@ class ClusterService(api_pb2_grpc.ClusterServicer):
             await self._node.member_promote(request.node_id, call.deadline, force=request.force)
         )
 
-    @admin_call("cluster.member_remove")
+    @act_call("cluster.member_remove", "Cluster.MemberRemove")
     async def MemberRemove(
         self, request: api_pb2.MemberRemoveRequest, call: UnaryCall
     ) -> api_pb2.MemberListReply:
@@ -80,7 +80,7 @@ class ClusterService(api_pb2_grpc.ClusterServicer):
             await self._node.member_remove(request.node_id, call.deadline, force=request.force)
         )
 
-    @admin_call("cluster.member_replace")
+    @act_call("cluster.member_replace", "Cluster.MemberReplace")
     async def MemberReplace(
         self, request: api_pb2.MemberReplaceRequest, call: UnaryCall
     ) -> api_pb2.MemberListReply:
@@ -96,7 +96,7 @@ class ClusterService(api_pb2_grpc.ClusterServicer):
             await self._node.member_replace(old_id, new_id, call.deadline, force=request.force)
         )
 
-    @admin_call("cluster.member_update")
+    @act_call("cluster.member_update", "Cluster.MemberUpdate")
     async def MemberUpdate(
         self, request: api_pb2.MemberUpdateRequest, call: UnaryCall
     ) -> api_pb2.MemberListReply:
@@ -114,7 +114,7 @@ class ClusterService(api_pb2_grpc.ClusterServicer):
             require_connectable("member.client_address", address.client)
         return self._members(await self._node.member_update(member.node_id, address, call.deadline))
 
-    @admin_call("cluster.member_join")
+    @act_call("cluster.member_join", "Cluster.MemberJoin")
     async def MemberJoin(
         self, request: api_pb2.MemberJoinRequest, call: UnaryCall
     ) -> api_pb2.MemberListReply:
@@ -136,14 +136,14 @@ class ClusterService(api_pb2_grpc.ClusterServicer):
             )
         )
 
-    @admin_call("cluster.transfer_leader")
+    @act_call("cluster.transfer_leader", "Cluster.TransferLeader")
     async def TransferLeader(
         self, request: api_pb2.TransferLeaderRequest, call: UnaryCall
     ) -> api_pb2.TransferLeaderReply:
         leader_id = await self._node.transfer_leader(request.node_id, call.deadline)
         return api_pb2.TransferLeaderReply(header=header_of(self._node), leader_id=leader_id)
 
-    @admin_call("cluster.set_log_level")
+    @act_call("cluster.set_log_level", "Cluster.SetLogLevel")
     async def SetLogLevel(
         self, request: api_pb2.SetLogLevelRequest, call: UnaryCall
     ) -> api_pb2.SetLogLevelReply:

@@ -42,11 +42,13 @@ class KVService(api_pb2_grpc.KVServicer):
         for _, error in checked.refused:
             raise error
         self._require_room(batch)
+        author = await call.requester.admit_command(request.command, call.deadline)
         results = await self._node.submit(
             batch.SerializeToString(),
             call.deadline,
             client=call.share.number,
             weight=checked.weight,
+            author=author,
         )
         outcome = kv_pb2.BatchResult.FromString(results)
         if outcome.HasField("failure"):
@@ -92,7 +94,7 @@ class KVService(api_pb2_grpc.KVServicer):
         barrier = self._reader.barrier(reads, call.deadline)
         if barrier is not None:
             await barrier
-        answer = await self._reader.answer(reads, call.deadline)
+        answer = await self._reader.answer(reads, call.requester, call.deadline)
         (result,) = answer.results
         if result.HasField("failure"):
             raise error_of(result.failure)

@@ -7,14 +7,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 from google.protobuf.message import DecodeError
 
-from raftkv.errors import InvalidRequest, RaftkvError, ShuttingDown
+from raftkv.errors import InvalidRequest, PermissionDenied, RaftkvError, ShuttingDown
 from raftkv.kv.machine import StateMachine
 from raftkv.kv.pace import Steps
+from raftkv.kv.rights import AdminRight
+from raftkv.peer.ports import Author
 from raftkv.rpc.v1 import api_pb2, api_pb2_grpc, kv_pb2
+from raftkv.server.access import rpc_path
+from raftkv.server.authorization import Requester
 from raftkv.server.calls import Context, Deadlines, UnaryCall, UnaryCalls, data_call, header_of
 from raftkv.server.failures import abort, of_write
 from raftkv.server.node_port import NodePort
@@ -23,6 +27,8 @@ from raftkv.server.traffic import CallTraffic
 from raftkv.wire.failures import error_of
 
 LEASE_ID_BYTES_MAX: Final = 10
+
+KEEP_ALIVE: Final = rpc_path("Lease", "KeepAlive")
 
 
 class LeaseService(api_pb2_grpc.LeaseServicer):
@@ -49,10 +55,17 @@ class LeaseService(api_pb2_grpc.LeaseServicer):
     async def keep_alive(
         self, _requests: AsyncIterator[bytes], context: Context, traffic: CallTraffic
     ) -> None:
-        """Serve one request at a time; requests of different streams share a command."""
+        """Serve one request at a time; requests of different streams of a user share a command."""
+        try:
+            requester = self.calls.authorizer.requester(KEEP_ALIVE, context)
+        except RaftkvError as error:
+            await self.calls.authorizer.refuse_stream(KEEP_ALIVE, context, error)
+            return
         try:
             while (request := await self._next_request(context, traffic)) is not None:
-                ended = await self._renewals.renew(request.leases)
+                if request.token:
+                    requester.renew(request.token)
+                ended = await self._renewals.renew(request.leases, requester.author())
                 reply = api_pb2.LeaseKeepAliveReply(
                     header=header_of(self._node),
                     leases=[lease for lease in request.leases if lease not in ended],
@@ -60,6 +73,7 @@ class LeaseService(api_pb2_grpc.LeaseServicer):
                 )
                 await traffic.write(context, reply.SerializeToString())
         except RaftkvError as error:
+            requester.report(error)
             await abort(context, error, header_of(self._node))
 
     async def _next_request(
@@ -88,12 +102,19 @@ class LeaseService(api_pb2_grpc.LeaseServicer):
         self, request: api_pb2.LeaseTimeToLiveRequest, call: UnaryCall
     ) -> api_pb2.LeaseTimeToLiveReply:
         await self._reader.confirm(api_pb2.READ_LEVEL_LINEARIZABLE, call.deadline)
-        return await self._reader.in_steps(partial(self._time_to_live, request), call.deadline)
+        return await self._reader.in_steps(
+            partial(self._time_to_live, request, call.requester), call.deadline
+        )
 
     def _time_to_live(
-        self, request: api_pb2.LeaseTimeToLiveRequest, machine: StateMachine
+        self,
+        request: api_pb2.LeaseTimeToLiveRequest,
+        requester: Requester,
+        machine: StateMachine,
     ) -> Steps[api_pb2.LeaseTimeToLiveReply]:
         times = machine.lease_time_to_live(request.lease)
+        if machine.lease_owner(request.lease) not in (0, requester.author().user):
+            requester.require(AdminRight.SESSIONS)
         reply = api_pb2.LeaseTimeToLiveReply(
             header=header_of(self._node), lease=request.lease, ttl_ms=-1
         )
@@ -101,8 +122,12 @@ class LeaseService(api_pb2_grpc.LeaseServicer):
             reply.ttl_ms, reply.granted_ttl_ms = times
             if request.keys:
                 keys = machine.lease_keys(request.lease, request.keys_after)
+                grants = requester.grants
+                readable = (
+                    key if grants is None or grants.read.contains_key(key) else None for key in keys
+                )
                 reply.more_keys = yield from fill_reply(
-                    keys, reply.keys.append, len, self._reader.reply_bytes_max
+                    readable, reply.keys.append, len, self._reader.reply_bytes_max
                 )
         return reply
 
@@ -111,11 +136,20 @@ class LeaseService(api_pb2_grpc.LeaseServicer):
         self, request: api_pb2.LeaseListRequest, call: UnaryCall
     ) -> api_pb2.LeaseListReply:
         await self._reader.confirm(api_pb2.READ_LEVEL_LINEARIZABLE, call.deadline)
-        return await self._reader.in_steps(partial(self._list, request.after), call.deadline)
+        return await self._reader.in_steps(
+            partial(self._list, request.after, call.requester), call.deadline
+        )
 
-    def _list(self, after: int, machine: StateMachine) -> Steps[api_pb2.LeaseListReply]:
+    def _list(
+        self, after: int, requester: Requester, machine: StateMachine
+    ) -> Steps[api_pb2.LeaseListReply]:
         reply = api_pb2.LeaseListReply(header=header_of(self._node))
-        leases = machine.leases(after)
+        user, grants = requester.author().user, requester.grants
+        sees_all = grants is None or AdminRight.SESSIONS in grants.admin_rights
+        leases = (
+            lease if sees_all or owner in (0, user) else None
+            for lease, owner in machine.owned_leases(after)
+        )
         reply.more = yield from fill_reply(
             leases, reply.leases.append, lambda _: LEASE_ID_BYTES_MAX, self._reader.reply_bytes_max
         )
@@ -134,8 +168,16 @@ LEASES_PER_REQUEST_MAX = 10_000
 LEASES_PER_COMMAND_MAX = 50_000
 
 
+class _Renewal(NamedTuple):
+    """The leases of one request, and the future that its stream waits for."""
+
+    leases: Sequence[int]
+    renewed: asyncio.Future[frozenset[int]]
+
+
 class LeaseRenewals:
-    """Batches lease renewals: all that arrive in one turn of the event loop share one command.
+    """Batches lease renewals: all of a user that arrive in one turn of the event loop share one
+    command.
 
     A client renews every few seconds for as long as it lives, with all its leases in one request. A
     command per client would fill the log with renewals.
@@ -145,12 +187,12 @@ class LeaseRenewals:
         self._node = node
         self._timeout_s = timeout_s
         self._loop = asyncio.get_running_loop()
-        self._gathered: dict[int, None] = {}
-        self._waiting: list[asyncio.Future[frozenset[int]]] = []
+        self._waiting: dict[Author, list[_Renewal]] = {}
 
-    def renew(self, leases: Sequence[int]) -> asyncio.Future[frozenset[int]]:
+    def renew(self, leases: Sequence[int], author: Author) -> asyncio.Future[frozenset[int]]:
         """Renew these leases; the future has the leases of the whole command that have ended.
 
+        The future fails with `PermissionDenied` if one of these leases belongs to another user.
         Raises `InvalidRequest` for too many leases.
         """
         if len(leases) > LEASES_PER_REQUEST_MAX:
@@ -161,34 +203,53 @@ class LeaseRenewals:
                 limit=LEASES_PER_REQUEST_MAX,
             )
         if not self._waiting:
-            self._loop.call_soon(self._send)
+            self._loop.call_soon(self._send_all)
         renewed: asyncio.Future[frozenset[int]] = self._loop.create_future()
-        self._waiting.append(renewed)
-        self._gathered.update(dict.fromkeys(leases))
-        if len(self._gathered) >= LEASES_PER_COMMAND_MAX:
-            self._send()
+        waiting = self._waiting.setdefault(author, [])
+        waiting.append(_Renewal(leases, renewed))
+        if sum(len(each.leases) for each in waiting) >= LEASES_PER_COMMAND_MAX:
+            del self._waiting[author]
+            self._send(author, waiting)
         return renewed
 
-    def _send(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        leases, self._gathered = list(self._gathered), {}
-        if not waiting:
-            return
+    def _send_all(self) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for author, renewals in waiting.items():
+            self._send(author, renewals)
+
+    def _send(self, author: Author, renewals: list[_Renewal]) -> None:
+        leases = dict.fromkeys(lease for each in renewals for lease in each.leases)
         renewal = kv_pb2.Command(lease_keep_alive=kv_pb2.LeaseKeepAlive(leases=leases))
         commands = kv_pb2.CommandBatch(commands=[renewal]).SerializeToString()
-        results = self._node.submit(commands, self._loop.time() + self._timeout_s)
-        results.add_done_callback(partial(_answer, waiting))
+        deadline = self._loop.time() + self._timeout_s
+        results = self._node.submit(commands, deadline, author=author)
+        results.add_done_callback(partial(self._sent, author, renewals))
 
-
-def _answer(waiting: list[asyncio.Future[frozenset[int]]], results: asyncio.Future[bytes]) -> None:
-    error = asyncio.CancelledError() if results.cancelled() else results.exception()
-    ended: frozenset[int] = frozenset()
-    if error is None:
-        outcome = kv_pb2.BatchResult.FromString(results.result())
-        if outcome.HasField("failure"):
-            error = error_of(outcome.failure)
+    def _sent(
+        self, author: Author, renewals: list[_Renewal], results: asyncio.Future[bytes]
+    ) -> None:
+        error = asyncio.CancelledError() if results.cancelled() else results.exception()
+        ended: frozenset[int] = frozenset()
+        if error is None:
+            outcome = kv_pb2.BatchResult.FromString(results.result())
+            failed = outcome if outcome.HasField("failure") else outcome.results[0]
+            if failed.HasField("failure"):
+                error = error_of(failed.failure)
+            else:
+                ended = frozenset(outcome.results[0].lease_keep_alive.ended)
+        if isinstance(error, PermissionDenied) and len(renewals) > 1:
+            # One stream has asked for a lease of another user; the others must not lose theirs.
+            for each in renewals:
+                self._send(author, [each])
         else:
-            ended = frozenset(outcome.results[0].lease_keep_alive.ended)
+            _resolve([each.renewed for each in renewals], ended, error)
+
+
+def _resolve(
+    waiting: list[asyncio.Future[frozenset[int]]],
+    ended: frozenset[int],
+    error: BaseException | None,
+) -> None:
     for renewed in waiting:
         if renewed.done():
             continue

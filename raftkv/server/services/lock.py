@@ -13,7 +13,9 @@ from raftkv.kv.locks import LockEntry
 from raftkv.kv.machine import StateMachine
 from raftkv.kv.pace import Steps
 from raftkv.kv.records import fill_key_value
+from raftkv.kv.rights import needs_of_lock
 from raftkv.rpc.v1 import api_pb2, api_pb2_grpc, kv_pb2
+from raftkv.server.authorization import Requester
 from raftkv.server.calls import UnaryCall, UnaryCalls, admin_call, data_call, header_of
 from raftkv.server.node_port import NodePort
 from raftkv.server.reads import ReadHandler, fill_reply
@@ -44,7 +46,7 @@ class LockService(api_pb2_grpc.LockServicer):
         name, token = self._name(request.name), request.token
         if token <= 0:
             raise InvalidRequest(f"token is {token}; give the token of an entry in the queue")
-        turn = self._waits.wait(name, token)
+        turn = self._waits.wait(name, token, lambda: call.requester.require_for(request))
         try:
             async with asyncio.timeout_at(call.deadline):
                 await turn
@@ -61,12 +63,13 @@ class LockService(api_pb2_grpc.LockServicer):
         name = self._name(request.name)
         await self._reader.confirm(api_pb2.READ_LEVEL_LINEARIZABLE, call.deadline)
         return await self._reader.in_steps(
-            partial(self._info, name, request.after_token), call.deadline
+            partial(self._info, name, request.after_token, call.requester), call.deadline
         )
 
     def _info(
-        self, name: bytes, after_token: int, machine: StateMachine
+        self, name: bytes, after_token: int, requester: Requester, machine: StateMachine
     ) -> Steps[api_pb2.LockInfoReply]:
+        requester.require(needs_of_lock(name))
         reply = api_pb2.LockInfoReply(header=header_of(self._node))
         reply.more = yield from fill_reply(
             (row and _lock_member(row, machine) for row in machine.lock_rows(name, after_token)),

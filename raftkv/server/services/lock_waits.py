@@ -2,14 +2,14 @@
 
 A waiter is checked when it arrives, when its own key is deleted, and, if it is the first waiter of
 its queue, when another key of the queue is deleted. So a release wakes one waiter, however many
-wait.
+wait. When rights change, the waits of users without them end.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeAlias
@@ -44,7 +44,8 @@ class _Waiter:
 
     name: bytes
     token: int
-    calls: list[asyncio.Future[None]] = field(default_factory=list)
+    calls: dict[asyncio.Future[None], Callable[[], object]] = field(default_factory=dict)
+    """Each with a function that raises if its caller has lost the right to wait."""
 
 
 _Ended: TypeAlias = tuple[asyncio.Future[None], RaftkvError | None]
@@ -67,11 +68,14 @@ class LockWaits:
         self._closed = False
         self._contact: asyncio.Task[None] | None = None
 
-    def wait(self, name: bytes, token: int) -> asyncio.Future[None]:
+    def wait(
+        self, name: bytes, token: int, require_rights: Callable[[], object]
+    ) -> asyncio.Future[None]:
         """A future that is done when `token` holds the lock; always pass it to `leave` afterwards.
 
-        The future fails with `LockLost` when the entry's key is gone, and with `Unavailable` if the
-        client must wait at another node. Raises `Overloaded` over the bound and `ShuttingDown`.
+        The future fails with `LockLost` when the entry's key is gone, with `Unavailable` if the
+        client must wait at another node, and with what `require_rights` raises after a change of
+        rights. Raises `Overloaded` over the bound and `ShuttingDown`.
         """
         if self._closed:
             raise ShuttingDown("this node is stopping; wait at another one")
@@ -85,7 +89,7 @@ class LockWaits:
         self._calls += 1
         key = entry_key(name, token)
         waiter = self._waiters.get(key) or self._enter(key, name, token)
-        waiter.calls.append(call)
+        waiter.calls[call] = require_rights
         self._check(key, waiter)
         return call
 
@@ -128,6 +132,18 @@ class LockWaits:
         for key, waiter in list(self._waiters.items()):
             self._check(key, waiter)
 
+    def rights_changed(self) -> None:
+        """See `RightsSubscriber.rights_changed`."""
+        for key, waiter in list(self._waiters.items()):
+            for call, require_rights in list(waiter.calls.items()):
+                try:
+                    require_rights()
+                except RaftkvError as error:
+                    del waiter.calls[call]
+                    if not waiter.calls:
+                        self._remove(key, waiter)
+                    self._end_calls([(call, error)])
+
     def _check_first_waiter(self, name: bytes) -> None:
         queue = self._queues.get(name)
         if queue:
@@ -152,6 +168,7 @@ class LockWaits:
     def _enter(self, key: bytes, name: bytes, token: int) -> _Waiter:
         if not self._waiters:
             self._node.changes.follow(self)
+            self._node.changes.follow_rights(self)
             self._contact = self._loop.create_task(self._stay_in_contact())
         waiter = self._waiters[key] = _Waiter(name, token)
         self._queues.setdefault(name, SortedList()).add(token)
@@ -166,13 +183,16 @@ class LockWaits:
         self._unapplied.discard((waiter.token, key))
         if not self._waiters:
             self._node.changes.leave(self)
+            self._node.changes.leave_rights(self)
             if self._contact is not None:
                 self._contact.cancel()
                 self._contact = None
 
     def _end(self, key: bytes, waiter: _Waiter, error: RaftkvError | None) -> None:
         self._remove(key, waiter)
-        ended = [(call, error) for call in waiter.calls]
+        self._end_calls([(call, error) for call in waiter.calls])
+
+    def _end_calls(self, ended: list[_Ended]) -> None:
         if self._ending or self._ended_in_turn >= ENDED_PER_TURN_MAX:
             self._ending.extend(ended)
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from typing import Final
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -17,13 +18,17 @@ from raftkv.errors import (
 )
 from raftkv.rpc.v1 import api_pb2
 from raftkv.server import failures
+from raftkv.server.access import rpc_path
 from raftkv.server.admission import Admission
+from raftkv.server.authorization import Authorizer
 from raftkv.server.calls import header_of
 from raftkv.server.node_port import NodePort
 from raftkv.server.traffic import CallTraffic
 from raftkv.server.watch.session import WatchSession
 from raftkv.server.watch.stream import ResponseStream
 from raftkv.server.watch.synced import SyncedWatchers
+
+OPEN: Final = rpc_path("Watch", "Open")
 
 
 class WatchService:
@@ -35,11 +40,13 @@ class WatchService:
     def __init__(
         self,
         node: NodePort,
+        authorizer: Authorizer,
         admission: Admission,
         settings: Settings,
         on_broken: Callable[[BaseException], None],
     ) -> None:
         self._node = node
+        self._authorizer = authorizer
         self._admission = admission
         self._settings = settings
         self._on_broken = on_broken
@@ -61,6 +68,11 @@ class WatchService:
         read.
         """
         settings = self._settings
+        try:
+            requester = self._authorizer.requester(OPEN, context)
+        except RaftkvError as error:
+            await self._authorizer.refuse_stream(OPEN, context, error)
+            return
         stream = ResponseStream(
             context.write,
             lambda: header_of(self._node),
@@ -71,6 +83,7 @@ class WatchService:
             self._node,
             self._synced,
             stream,
+            requester,
             settings.limits,
             settings.watches_max,
             settings.watches_per_stream_max,
@@ -81,7 +94,9 @@ class WatchService:
         try:
             await self._serve(context, stream, session)
         except (RaftkvError, InvariantViolation) as error:
-            await failures.abort(context, failures.of_read(error), header_of(self._node))
+            refused = failures.of_read(error)
+            requester.report(refused)
+            await failures.abort(context, refused, header_of(self._node))
         finally:
             del self._streams[stream]
             session.close()
@@ -93,7 +108,8 @@ class WatchService:
         session: WatchSession,
     ) -> None:
         """Run until the client ends its requests or disconnects. Raises `ShuttingDown` if
-        `stream.end` ends the stream.
+        `stream.end` ends the stream, and `Unauthenticated` once its user is not authenticated any
+        more.
         """
         loop = asyncio.get_running_loop()
         reading = loop.create_task(
@@ -101,7 +117,7 @@ class WatchService:
         )
         writing = loop.create_task(stream.run())
         reading_history = loop.create_task(self._read_history(session))
-        tasks = (reading, writing, reading_history)
+        tasks = (reading, writing, reading_history, session.refused)
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             # gRPC can't end a call while a message of it is being written.

@@ -7,6 +7,9 @@
 
 A watcher moves between synced and unsynced only between two revisions and within one turn of the
 event loop, so it misses no event and receives none twice.
+
+A change of rights is reported before the changes of keys that were applied with it. The watchers
+that have lost their rights end then, so they receive no event of a later revision.
 """
 
 from __future__ import annotations
@@ -16,10 +19,12 @@ from collections import deque
 
 from raftkv.errors import InvalidRequest, Overloaded, RaftkvError
 from raftkv.kv.limits import Limits
+from raftkv.kv.rights import Access, Need
 from raftkv.rpc.v1 import api_pb2
 from raftkv.server import failures
+from raftkv.server.authorization import Requester
 from raftkv.server.node_port import NodePort
-from raftkv.server.watch.filter import filter_of
+from raftkv.server.watch.filter import WatchFilter, filter_of
 from raftkv.server.watch.groups import Watcher, encode_ids
 from raftkv.server.watch.stream import EncodedResponse, ResponseStream
 from raftkv.server.watch.synced import SyncedWatchers
@@ -40,11 +45,13 @@ class WatchSession:
         node: NodePort,
         synced: SyncedWatchers,
         stream: ResponseStream,
+        requester: Requester,
         limits: Limits,
         watches_max: int,
         watches_per_stream_max: int,
     ) -> None:
         self.stream = stream
+        self._requester = requester
         self._node = node
         self._synced = synced
         self._limits = limits
@@ -61,12 +68,21 @@ class WatchSession:
         self._progress_wanted = False
         self._confirming = False
         self._closed = False
+        self.refused: asyncio.Future[None] = self._loop.create_future()
+        """Fails with `Unauthenticated` once the stream's user is not authenticated any more."""
+
         synced.open(self)
 
     # ---- requests ------------------------------------------------------------------
 
     def handle(self, request: api_pb2.WatchRequest) -> None:
-        """Create and cancel watchers, and send progress, as requested."""
+        """Create and cancel watchers, and send progress, as requested.
+
+        Raises `Unauthenticated`, and `InvalidRequest` for the token of another user.
+        """
+        if request.token:
+            self._requester.renew(request.token)
+        self._requester.author()
         for create in request.creates:
             try:
                 self._create(create)
@@ -84,17 +100,55 @@ class WatchSession:
                 f"watch_id {watch_id} is in use on this stream; choose another one",
                 field="watch_id",
             )
-        filter_of(create, self._limits)
+        watch_filter = filter_of(create, self._limits)
         self._check_bound(
             "watches of this stream", len(self._watchers), self._watches_per_stream_max
         )
         self._check_bound("watches of this node", self._synced.watcher_count, self._watches_max)
         self._synced.watcher_count += 1
         self._watchers[watch_id] = create
-        if create.start_revision:
+        # A node that lags must not refuse what was granted before: it confirms its rights first.
+        if create.start_revision and self._refusal_of(watch_filter) is None:
             self._begin(create, create.start_revision)
         else:
             self._starting[watch_id] = create
+
+    def _refusal_of(self, watch_filter: WatchFilter) -> RaftkvError | None:
+        """Why the user may not read all keys of the filter; None if it may."""
+        try:
+            self._requester.require(Need(Access.READ, watch_filter.key, watch_filter.end))
+        except RaftkvError as error:
+            return error
+        return None
+
+    def rights_changed(self) -> None:
+        """See `SyncedSession.rights_changed`."""
+        before = self._requester.grants
+        try:
+            self._requester.author()
+        except RaftkvError as error:
+            self._refuse(error)
+            return
+        if self._requester.grants is before:
+            return
+        for watcher in list(self._watchers.values()):
+            if isinstance(watcher, Watcher):  # a request is checked when its watcher begins
+                refused = self._refusal_of(watcher.filter)
+                if refused is not None:
+                    self._end(watcher.watch_id, refused)
+
+    def _refuse(self, error: RaftkvError) -> None:
+        """End all watchers now, and the stream as soon as what is queued is sent."""
+        for watch_id in list(self._watchers):
+            self._cancel(watch_id)
+        if not self.refused.done():
+            self.refused.set_exception(error)
+
+    def _end(self, watch_id: int, error: RaftkvError) -> None:
+        """End a watch with an error."""
+        self._remove(watch_id)
+        self._requester.report(error)
+        self._send_ended([watch_id], error)
 
     def _begin(self, create: api_pb2.WatchCreate, start: int) -> None:
         watcher = Watcher(
@@ -125,6 +179,7 @@ class WatchSession:
     def close(self) -> None:
         """The stream is over."""
         self._closed = True
+        self.refused.cancel()
         for watch_id in list(self._watchers):
             self._remove(watch_id)
         self._synced.close(self)
@@ -154,11 +209,15 @@ class WatchSession:
         for watch_id, create in starting.items():
             if self._watchers.get(watch_id) is not create:
                 continue  # cancelled meanwhile
-            if error is None:
-                self._begin(create, self._synced.revision + 1)
+            refused = (
+                self._refusal_of(filter_of(create, self._limits))
+                if error is None
+                else failures.of_read(error)
+            )
+            if refused is None:
+                self._begin(create, create.start_revision or self._synced.revision + 1)
             else:
-                self._remove(watch_id)
-                self._send_ended([watch_id], failures.of_read(error))
+                self._end(watch_id, refused)
         if progress and error is None:
             self._send((), api_pb2.WatchNews(revision=self._sent_revision()))
         self._confirm()

@@ -17,6 +17,10 @@ and read history in steps: notifying them here would block the event loop for to
 watchers than changes, making them unsynced would take longer than notifying them."""
 
 
+CREDENTIALS_INTERVAL_S: Final = 1.0
+"""How late the end of a credential's time ends the stream. Other checks follow the log."""
+
+
 class SyncedSession(Protocol):
     """What the synced watchers need of one stream's `WatchSession`."""
 
@@ -32,6 +36,11 @@ class SyncedSession(Protocol):
     def notify_progress(self) -> None:
         """Send progress to the synced watchers that asked for it."""
 
+    def rights_changed(self) -> None:
+        """Rights may have changed, or the stream's credential may have expired: end the watchers
+        that may not read their range any more, or the stream.
+        """
+
 
 class SyncedWatchers:
     """The synced watchers of all streams of a node.
@@ -44,6 +53,7 @@ class SyncedWatchers:
         self._loop = asyncio.get_running_loop()
         self._progress_interval_s = progress_interval_s
         self._timer: asyncio.TimerHandle | None = None
+        self._credentials_timer: asyncio.TimerHandle | None = None
         self._groups = WatcherGroups()
         self._sessions: dict[ResponseStream, SyncedSession] = {}
         self._wake_at: dict[SyncedSession, int] = {}  # the revision that each waits for
@@ -63,15 +73,22 @@ class SyncedWatchers:
         """A stream has begun."""
         self._sessions[session.stream] = session
         if self._timer is None:
+            self._node.changes.follow_rights(self)
             self._timer = self._loop.call_later(self._progress_interval_s, self._tick)
+            self._credentials_timer = self._loop.call_later(
+                CREDENTIALS_INTERVAL_S, self._check_credentials
+            )
 
     def close(self, session: SyncedSession) -> None:
         """The stream has ended; its watchers were removed."""
         del self._sessions[session.stream]
         self.wake_at(session, None)
         if not self._sessions and self._timer is not None:
+            self._node.changes.leave_rights(self)
             self._timer.cancel()
             self._timer = None
+            if self._credentials_timer is not None:
+                self._credentials_timer.cancel()
 
     def add(self, watcher: Watcher) -> None:
         """The watcher is synced: it receives every change after the present revision."""
@@ -112,6 +129,17 @@ class SyncedWatchers:
         for stream in full:
             self._sessions[stream].become_unsynced(self._sent_revision + 1)
         self._wake_sessions()
+
+    def rights_changed(self) -> None:
+        """See `RightsSubscriber.rights_changed`."""
+        for session in list(self._sessions.values()):
+            session.rights_changed()
+
+    def _check_credentials(self) -> None:
+        self._credentials_timer = self._loop.call_later(
+            CREDENTIALS_INTERVAL_S, self._check_credentials
+        )
+        self.rights_changed()
 
     def jumped(self) -> None:
         """See `ChangeSubscriber.jumped`."""

@@ -19,6 +19,7 @@ from raftkv.config import Settings
 from raftkv.node.node import Node
 from raftkv.rpc.v1 import api_pb2
 from raftkv.server.admission import Admission
+from raftkv.server.authorization import Authorizer
 from raftkv.server.calls import Deadlines, UnaryCalls
 from raftkv.server.pipeline.service import PipelineService
 from raftkv.server.reads import ReadHandler
@@ -57,6 +58,9 @@ class UnaryContext:
     def invocation_metadata(self) -> tuple[()]:
         return ()
 
+    def auth_context(self) -> dict[str, Any]:
+        return {}
+
     async def abort(self, code: grpc.StatusCode, details: str = "", metadata: Any = ()) -> NoReturn:
         raise Aborted(code, details, metadata)
 
@@ -70,6 +74,12 @@ class StreamContext:
 
     def peer(self) -> str:
         return self._outgoing.target
+
+    def invocation_metadata(self) -> tuple[()]:
+        return ()
+
+    def auth_context(self) -> dict[str, Any]:
+        return {}
 
     def arrived(self, message: bytes) -> None:
         self._incoming.put_nowait(message)
@@ -105,9 +115,12 @@ class SimulatedClientServer:
         )
         deadlines = Deadlines.of_settings(settings)
         reader = ReadHandler(node, settings.limits, on_broken)
-        calls = UnaryCalls(node, admission, deadlines, log, on_broken)
-        self._pipelines = PipelineService(node, reader, admission, deadlines, settings.limits, log)
-        self._watches = WatchService(node, admission, settings, on_broken)
+        authorizer = Authorizer(node, settings, log)
+        calls = UnaryCalls(node, authorizer, admission, deadlines, log, on_broken)
+        self._pipelines = PipelineService(
+            node, reader, authorizer, admission, deadlines, settings.limits, log
+        )
+        self._watches = WatchService(node, authorizer, admission, settings, on_broken)
         self._streams: dict[str, Callable[[Any, Any], Awaitable[None]]] = {
             PIPELINE: self._pipelines.open,
             WATCH: self._watches.open,
