@@ -21,6 +21,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     # The only list of the public names. At run time a name is imported at its first use, so that
     # `raftkv --help` and a node load no client.
+    from raftkv.client.api.auth import Auth as Auth
     from raftkv.client.api.paging import (
         PagedDeletion as PagedDeletion,
         Scan as Scan,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         Client as Client,
         connect as connect,
     )
+    from raftkv.client.connection.tls import Tls as Tls
     from raftkv.client.coordination.election import (
         Election as Election,
         LeaderInfo as LeaderInfo,
@@ -74,9 +76,20 @@ if TYPE_CHECKING:
         Reachability as Reachability,
         Role as Role,
     )
+    from raftkv.client.model.users import (
+        Access as Access,
+        AdminRight as AdminRight,
+        AuthStatus as AuthStatus,
+        NewToken as NewToken,
+        Permission as Permission,
+        RoleInfo as RoleInfo,
+        TokenInfo as TokenInfo,
+        UserInfo as UserInfo,
+    )
     from raftkv.client.model.when import Compare as Compare
     from raftkv.client.requests import prefix_end as prefix_end
     from raftkv.client.settings import ClientSettings as ClientSettings
+    from raftkv.client.sync.auth import SyncAuth as SyncAuth
     from raftkv.client.sync.client import (
         SyncClient as SyncClient,
         connect_sync as connect_sync,
@@ -123,20 +136,27 @@ if TYPE_CHECKING:
         OutcomeUnknown as OutcomeUnknown,
         OutOfResources as OutOfResources,
         Overloaded as Overloaded,
+        PermissionDenied as PermissionDenied,
         RaftkvError as RaftkvError,
         Refused as Refused,
         RevisionCompacted as RevisionCompacted,
         RevisionInFuture as RevisionInFuture,
+        RoleExists as RoleExists,
+        RoleNotFound as RoleNotFound,
         SessionExpired as SessionExpired,
         ShuttingDown as ShuttingDown,
         SizeMismatch as SizeMismatch,
         StorageError as StorageError,
+        TokenNotFound as TokenNotFound,
         TooLarge as TooLarge,
         TooManyKeys as TooManyKeys,
         TooStale as TooStale,
         TransactionConflict as TransactionConflict,
+        Unauthenticated as Unauthenticated,
         Unavailable as Unavailable,
         UnusableHere as UnusableHere,
+        UserExists as UserExists,
+        UserNotFound as UserNotFound,
         WrongCluster as WrongCluster,
         WrongLoop as WrongLoop,
         WrongProcess as WrongProcess,

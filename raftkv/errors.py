@@ -518,3 +518,13 @@ def from_wire(
     error = BY_REASON.get(reason, RaftkvError)(message, retry_after_s=retry_after_s, **facts)
     error.outcome = Outcome(outcome)
     return error
+
+
+def copy_of(error: RaftkvError, *, outcome: Outcome | None = None, more: str = "") -> RaftkvError:
+    """The same error for one more caller, as an exception that is raised twice mixes both traces.
+
+    `outcome`: another one than the error has. `more` is added to the message.
+    """
+    decided = error.outcome if outcome is None else outcome
+    message = error.message + more
+    return from_wire(error.reason, message, decided, error.retry_after_s, error.facts)

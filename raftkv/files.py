@@ -70,10 +70,15 @@ def sync_tree(root: Path) -> None:
         sync_file(Path(directory))
 
 
-def write_durably(path: Path, content: bytes) -> None:
-    """Replace a file atomically: a crash leaves the complete old or the complete new content."""
+def write_durably(path: Path, content: bytes, mode: int | None = None) -> None:
+    """Replace a file atomically: a crash leaves the complete old or the complete new content.
+
+    `mode`: who may read and write it, from its first byte on; None: as the umask has it.
+    """
     unfinished = path.with_name(path.name + ".unfinished")
     with unfinished.open("wb") as file:
+        if mode is not None:
+            os.fchmod(file.fileno(), mode)
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

@@ -18,6 +18,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "raftkv.backoff": frozenset(),
     "raftkv.files": frozenset({"raftkv.errors"}),
     "raftkv.arguments": frozenset({"raftkv.errors"}),
+    "raftkv.certs": frozenset({"raftkv.errors"}),
     "raftkv.fencing": frozenset({"raftkv.errors", "raftkv.arguments", "raftkv.files"}),
     "raftkv.clocks": frozenset({"raftkv.errors", "raftkv.arguments", "raftkv.files"}),
     "raftkv.logs": frozenset({"raftkv.errors", "raftkv.clocks"}),

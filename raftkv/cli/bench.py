@@ -101,10 +101,9 @@ async def _run(options: Options, load: _Load) -> tuple[float, Tally, signal.Sign
     import asyncio
 
     from raftkv.cli.event_loop import ENDING, Signals
-    from raftkv.client.client import connect
 
     tally = Tally()
-    async with connect(options.endpoints, timeout=options.timeout_s) as client:
+    async with options.connect() as client:
         with Signals(ENDING) as signals:
             task = asyncio.current_task()
             signals.receiver = lambda _: signals.cancel(task)

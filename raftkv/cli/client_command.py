@@ -11,7 +11,8 @@ import typer
 from typer.core import TyperGroup
 
 if TYPE_CHECKING:
-    from raftkv.client.client import Client
+    from raftkv.client.client import Client, Connecting
+    from raftkv.client.connection.tls import Tls
 
 
 DEFAULT_ENDPOINTS = "127.0.0.1:7411,127.0.0.1:7412,127.0.0.1:7413"
@@ -30,6 +31,25 @@ class Options:
     timeout_s: float = 5.0
     output: Output = Output.TABLE
     timeout_given: bool = False  # not the default
+    cacert: str = ""
+    cert: str = ""
+    key: str = ""
+
+    @property
+    def tls(self) -> Tls | None:
+        """The files for TLS; None if none is given, so that the endpoints decide."""
+        from raftkv.client.connection.tls import Tls
+
+        if not (self.cacert or self.cert or self.key):
+            return None
+        return Tls(self.cacert or None, self.cert or None, self.key or None)
+
+    def connect(self, timeout_s: float | None = None) -> Connecting:
+        """Connect to the cluster; `timeout_s` None: that of --timeout."""
+        from raftkv.client.client import connect
+
+        seconds = self.timeout_s if timeout_s is None else timeout_s
+        return connect(self.endpoints, timeout=seconds, tls=self.tls)
 
 
 def options_of(context: typer.Context) -> Options:
@@ -37,7 +57,9 @@ def options_of(context: typer.Context) -> Options:
     return found if found is not None else Options()
 
 
-GLOBAL_OPTIONS = frozenset({"--endpoints", "-e", "--timeout", "--output", "-o"})
+GLOBAL_OPTIONS = frozenset(
+    {"--endpoints", "-e", "--timeout", "--output", "-o", "--cacert", "--cert", "--key"}
+)
 
 
 def hoist(arguments: Sequence[str]) -> list[str]:
@@ -71,12 +93,11 @@ T = TypeVar("T")
 def run(context: typer.Context, work: Callable[[Client], Awaitable[T]]) -> T:
     """Run `work` with a connected client. Raises what the client raises."""
     from raftkv.cli import event_loop
-    from raftkv.client.client import connect
 
     options = options_of(context)
 
     async def connected() -> T:
-        async with connect(options.endpoints, timeout=options.timeout_s) as client:
+        async with options.connect() as client:
             return await work(client)
 
     return event_loop.run(connected())

@@ -12,6 +12,7 @@ import typer
 from raftkv import __version__
 from raftkv.cli import (
     bench,
+    certs_commands,
     cluster_commands,
     delete_command,
     dev,
@@ -34,7 +35,7 @@ from raftkv.errors import RaftkvError
 
 EPILOG = "\n".join(
     [
-        "--endpoints, --timeout and --output may stand anywhere on the line.",
+        "The options above may stand anywhere on the line.",
         "Write -- before keys and values that begin with a dash.",
         "",
         "Exit codes:",
@@ -79,7 +80,7 @@ def options(
             "--endpoints",
             "-e",
             envvar="RAFTKV_ENDPOINTS",
-            help="Client addresses of nodes, with commas between them.",
+            help="Client addresses of nodes, with commas between them; raftkvs:// in front: TLS.",
         ),
     ] = DEFAULT_ENDPOINTS,
     timeout: Annotated[
@@ -93,6 +94,22 @@ def options(
     output: Annotated[
         Output, typer.Option("--output", "-o", envvar="RAFTKV_OUTPUT", help="How to print.")
     ] = Output.TABLE,
+    cacert: Annotated[
+        str,
+        typer.Option(
+            envvar="RAFTKV_CACERT", metavar="FILE", help="TLS: the CAs of the nodes' certificates."
+        ),
+    ] = "",
+    cert: Annotated[
+        str,
+        typer.Option(envvar="RAFTKV_CERT", metavar="FILE", help="TLS: the client's certificate."),
+    ] = "",
+    key: Annotated[
+        str,
+        typer.Option(
+            envvar="RAFTKV_KEY", metavar="FILE", help="TLS: the key of the client's certificate."
+        ),
+    ] = "",
     _version: Annotated[
         bool, typer.Option("--version", callback=show_version, is_eager=True, help="Which raftkv.")
     ] = False,
@@ -104,7 +121,9 @@ def options(
     """
     source = context.get_parameter_source("timeout")
     given = source is not None and source.name != "DEFAULT"
-    context.obj = Options(endpoints, timeout, output, timeout_given=given)
+    context.obj = Options(
+        endpoints, timeout, output, timeout_given=given, cacert=cacert, cert=cert, key=key
+    )
 
 
 NODES, KEYS, NAMES, CLUSTER = "Nodes", "Keys", "Locks and elections", "Cluster"
@@ -114,6 +133,7 @@ app.command(rich_help_panel=NODES)(dev.dev)
 app.command(rich_help_panel=NODES)(node_commands.health)
 app.add_typer(node_commands.config_app, name="config", rich_help_panel=NODES)
 app.add_typer(node_commands.secret_app, name="secret", rich_help_panel=NODES)
+app.add_typer(certs_commands.app, name="certs", rich_help_panel=NODES)
 app.command(rich_help_panel=KEYS)(kv_commands.put)
 app.command(rich_help_panel=KEYS)(kv_commands.get)
 app.command("del", rich_help_panel=KEYS)(delete_command.delete)

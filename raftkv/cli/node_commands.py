@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,9 @@ from raftkv.cli import settings_flags as flags
 from raftkv.cli.client_command import Output, options_of
 from raftkv.cli.output import print_json, print_table, print_values
 from raftkv.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from raftkv.client.connection.tls import Tls
 
 ONE_TRY_S_MAX = 5.0  # with --timeout 0
 
@@ -28,26 +31,37 @@ def health(
     with 4 if the node does not serve or does not answer.
     """
     options = options_of(context)
-    check_health(address, options.timeout_s or ONE_TRY_S_MAX)
+    check_health(address, options.timeout_s or ONE_TRY_S_MAX, options.tls)
     print_values(options.output, {"health": "serving"})
 
 
-def check_health(address: str, timeout_s: float) -> None:
+def check_health(address: str, timeout_s: float, tls: Tls | None) -> None:
     """Raises `Unavailable` if the node does not serve, `ConfigurationError` for a bad address."""
     # Without our client: it would ask other nodes, and takes twice the time to import.
     import grpc
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-    from raftkv.client.connection.endpoints import parse_endpoints
+    from raftkv.client.connection.endpoints import split_scheme
+    from raftkv.client.connection.grpc_tls import ChannelCredentials, why_plaintext_failed
+    from raftkv.client.connection.tls import Tls
     from raftkv.errors import ConnectionFailed, Unavailable
 
-    (address,) = parse_endpoints([address])
-    with grpc.insecure_channel(address, options=(("grpc.enable_http_proxy", 0),)) as channel:
+    (address,), by_scheme = split_scheme([address])
+    options = (("grpc.enable_http_proxy", 0),)
+    if tls is None and not by_scheme:
+        made = grpc.insecure_channel(address, options=options)
+        why_failed = why_plaintext_failed
+    else:
+        credentials = ChannelCredentials(tls or Tls())
+        made = grpc.secure_channel(address, credentials.current(), options=options)
+        why_failed = credentials.why_failed
+    with made as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         try:
             reply = stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout_s)
         except grpc.RpcError as error:
-            raise ConnectionFailed(f"no node answers at {address}: {error.details()}") from None
+            why = why_failed(address, error.details() or "")
+            raise ConnectionFailed(f"no node answers at {address}: {why}") from None
     if reply.status != health_pb2.HealthCheckResponse.SERVING:
         raise Unavailable(
             f"the node at {address} does not serve: it has not caught up yet, is"

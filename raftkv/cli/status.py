@@ -123,16 +123,16 @@ async def _look_again_and_again(options: Options, interval_s: float) -> None:
 
 async def look(options: Options) -> Overview:
     """Ask every node of the cluster once, also those that --endpoints does not name."""
-    from raftkv.client.client import connect
-    from raftkv.client.connection.endpoints import parse_endpoints
+    from raftkv.client.connection.endpoints import split_scheme
     from raftkv.errors import ConnectionFailed
 
     timeout_s = min(options.timeout_s, 2.0)
     try:
-        async with connect(options.endpoints, timeout=timeout_s) as client:
+        async with options.connect(timeout_s) as client:
             return overview_of(await _ask_all(client, timeout_s))
     except ConnectionFailed as error:
-        return overview_of(dict.fromkeys(parse_endpoints(options.endpoints), error))
+        addresses, _ = split_scheme(options.endpoints)
+        return overview_of(dict.fromkeys(addresses, error))
 
 
 async def _ask_all(client: Client, timeout_s: float) -> Mapping[str, NodeStatus | RaftkvError]:

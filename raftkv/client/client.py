@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import warnings
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn, Self
 
 from raftkv.arguments import to_callable, to_instance, to_list, to_timeout
+from raftkv.client.api.auth import AuthMethods
 from raftkv.client.api.cluster import ClusterMethods
 from raftkv.client.api.leases import LeaseMethods
 from raftkv.client.api.locks import ElectionMethods, LockMethods
 from raftkv.client.api.pages import PagedMethods
 from raftkv.client.api.transactions import TransactionMethods
 from raftkv.client.api.watches import WatchMethods
-from raftkv.client.connection.endpoints import parse_endpoints
+from raftkv.client.connection.credentials import credentials_of
+from raftkv.client.connection.endpoints import split_scheme
 from raftkv.client.connection.home import check_threads
 from raftkv.client.connection.link import Links
+from raftkv.client.connection.tls import Tls
 from raftkv.client.settings import ClientSettings
+from raftkv.errors import ConfigurationError
 
 DEFAULT_TIMEOUT_S = 5.0
 
@@ -33,6 +39,7 @@ class Client(
     LockMethods,
     WatchMethods,
     ClusterMethods,
+    AuthMethods,
 ):
     """A connection to a cluster, made by `raftkv.connect`. Belongs to one event loop.
 
@@ -95,16 +102,24 @@ class Connecting:
         endpoints: str | Sequence[str],
         timeout: float,
         settings: ClientSettings | None,
+        tls: Tls | bool | None,
+        user: str | None,
+        password: str | None,
+        token: str | None,
         links: Links | None,
         rng: random.Random | None,
     ) -> None:
         if not isinstance(endpoints, str):
             endpoints = to_list(endpoints, str, "endpoints", '"host:port"')
-        self._endpoints = parse_endpoints(endpoints)
+        self._endpoints, by_scheme = split_scheme(endpoints)
+        self._tls = _tls_of(tls, by_scheme)
         self._timeout = to_timeout(timeout)
         self._settings = ClientSettings() if settings is None else settings
         to_instance(self._settings, ClientSettings, "settings", "raftkv.ClientSettings(...)")
         self._links = None if links is None else to_callable(links, "links")
+        # A simulation must not depend on the environment.
+        environ = os.environ if links is None else {}
+        self._credentials = credentials_of(user, password, token, environ)
         self._rng = random.Random() if rng is None else rng
         to_instance(self._rng, random.Random, "rng", "a random.Random")
         self._client: Client | None = None
@@ -140,11 +155,15 @@ class Connecting:
             # Imported late: a simulator's client has no gRPC. The first must load it.
             from raftkv.client.connection.grpc_fork import forks
             from raftkv.client.connection.grpc_link import GrpcLink
+            from raftkv.client.connection.grpc_tls import ChannelCredentials
 
             check_threads()
             forks.check()
-            links = GrpcLink
-        client = Client(self._endpoints, self._timeout, self._settings, links, self._rng)
+            credentials = None if self._tls is None else ChannelCredentials(self._tls)
+            links = partial(GrpcLink, tls=credentials)
+        client = Client(
+            self._endpoints, self._timeout, self._settings, links, self._rng, self._credentials
+        )
         try:
             await client._connect()
         except BaseException:
@@ -153,11 +172,30 @@ class Connecting:
         return client
 
 
+def _tls_of(tls: Tls | bool | None, by_scheme: bool) -> Tls | None:
+    """How to connect by TLS; None: in plaintext. `by_scheme`: `raftkvs://` asks for TLS."""
+    if isinstance(tls, bool):
+        if by_scheme and not tls:
+            raise ConfigurationError(
+                "tls is False, but the endpoints begin with raftkvs://, which asks for TLS; change"
+                " one of them",
+                setting="tls",
+            )
+        return Tls() if tls else None
+    if tls is None:
+        return Tls.from_environment() if by_scheme else None
+    return to_instance(tls, Tls, "tls", "raftkv.Tls(...), True, False or None")
+
+
 def connect(
     endpoints: str | Sequence[str],
     *,
     timeout: float = DEFAULT_TIMEOUT_S,
     settings: ClientSettings | None = None,
+    tls: Tls | bool | None = None,
+    user: str | None = None,
+    password: str | None = None,
+    token: str | None = None,
     links: Links | None = None,
     rng: random.Random | None = None,
 ) -> Connecting:
@@ -168,10 +206,19 @@ def connect(
 
     or `client = await raftkv.connect(...)` and `await client.close()`.
 
-    - `endpoints`: one or several, in a list or in one text with commas.
+    - `endpoints`: one or several, in a list or in one text with commas. `raftkvs://` in front of
+      the text, or of each in a list, asks for TLS.
     - `timeout`: the default of every call, in seconds, at most `ClientSettings.timeout_s_max` (60),
       and how long to wait for a node here.
     - `settings`: bounds and times of the client, see `ClientSettings`.
+    - `tls`: a `Tls` with the files for it; True: TLS with the system's CAs. None: with `raftkvs://`
+      TLS with the files that the environment names (RAFTKV_CACERT, RAFTKV_CERT, RAFTKV_KEY), else
+      plaintext. It holds for every node, also for those that the cluster names later.
+
+    - `user`, `password`: as whom to log in. A password that is not given is read from the file that
+      RAFTKV_PASSWORD_FILE names. The client renews its short-lived token by itself.
+    - `token`: a service token, as `raftkv token create` prints it, in place of user and password.
+      Without any of the three, RAFTKV_USER or RAFTKV_TOKEN_FILE names user or token.
 
     `links` and `rng` are for simulators: the network and the source of randomness.
 
@@ -182,9 +229,11 @@ def connect(
     endpoint once. A call without a timeout has the default given here. What waits for others
     (locks, elections, recipes) then waits without a limit.
 
-    Raises `ConnectionFailed` if no node answers within `timeout`; `ConfigurationError` for
-    endpoints that are no addresses; `InvalidRequest` for another wrong argument; `WrongCluster` if
-    the endpoints answer for two clusters; `WrongProcess` in a forked child in which gRPC can't
-    work; `GreenThreads` under gevent.
+    Raises `ConnectionFailed` if no node answers within `timeout`; `Unauthenticated` if the cluster
+    refuses user and password, `DeadlineExceeded` if no node can check them in time, `Refused` if
+    the cluster's version has no users; `ConfigurationError` for endpoints that are no addresses,
+    for credentials that are incomplete, and for a file that can't be used; `InvalidRequest` for
+    another wrong argument; `WrongCluster` if the endpoints answer for two clusters; `WrongProcess`
+    in a forked child in which gRPC can't work; `GreenThreads` under gevent.
     """
-    return Connecting(endpoints, timeout, settings, links, rng)
+    return Connecting(endpoints, timeout, settings, tls, user, password, token, links, rng)

@@ -10,6 +10,8 @@ from typing import Protocol, TypeVar
 
 from raftkv.arguments import to_timeout
 from raftkv.backoff import Backoff
+from raftkv.client.connection.authentication import Authentication
+from raftkv.client.connection.credentials import Credentials
 from raftkv.client.connection.endpoints import Endpoint, Endpoints, parse_endpoints
 from raftkv.client.connection.link import Links
 from raftkv.client.connection.pipeline import Pipeline
@@ -27,7 +29,7 @@ from raftkv.client.log import log
 from raftkv.client.requests import NO_OPTIONS, WriteOptions, command_piece
 from raftkv.client.settings import ClientSettings
 from raftkv.client.watch.connection import WatchConnection
-from raftkv.errors import ConnectionFailed, WrongCluster
+from raftkv.errors import ConnectionFailed, Unauthenticated, WrongCluster
 from raftkv.rpc.v1 import kv_pb2
 
 T = TypeVar("T")
@@ -51,6 +53,7 @@ class Core:
         settings: ClientSettings,
         links: Links,
         rng: random.Random,
+        credentials: Credentials,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._settings = settings
@@ -59,11 +62,17 @@ class Core:
         # The wait for answers where there is no timeout of the caller, and no second attempt.
         self._wait_s_max = self._timeout_s or settings.silence_s_max
         self._endpoints = Endpoints(parse_endpoints(endpoints), links, settings, rng)
-        self._pipeline = Pipeline(self._endpoints, settings, rng, self._loop)
+        self._authentication = Authentication(credentials, settings, rng, self._loop)
+        self._pipeline = Pipeline(self._endpoints, settings, rng, self._loop, self._authentication)
         self._session_keeper = SessionKeeper(self._pipeline, settings, self._loop)
-        self._unary = UnaryRequests(self._endpoints, settings, rng, self._loop)
+        self._unary = UnaryRequests(
+            self._endpoints, settings, rng, self._loop, self._authentication
+        )
+        self._authentication.authenticate = self._unary.authenticate
         self._leases = KeptLeases(self._pipeline, self._loop)
-        self._watches = WatchConnection(self._endpoints, settings, rng, self._loop)
+        self._watches = WatchConnection(
+            self._endpoints, settings, rng, self._loop, self._authentication
+        )
         self._queues = LockQueues(
             self._pipeline, self._unary, self._leases, self._watches, settings, self._wait_s_max
         )
@@ -78,10 +87,10 @@ class Core:
         self._closing = False
 
     async def _connect(self) -> None:
-        """Wait until a node answers. With timeout 0 each node is asked once.
+        """Wait until a node answers, and log in. With timeout 0 each node is asked once.
 
         Raises `ConnectionFailed` if none answers in time, `WrongCluster` if the nodes that answer
-        belong to two clusters.
+        belong to two clusters, `Unauthenticated` if they refuse the credentials.
         """
         once = not self._timeout_s
         deadline = self._loop.time() + self._wait_s_max
@@ -92,8 +101,13 @@ class Core:
             errors = await self._unary.find_leader(ask_s)
             if (mixed := self._endpoints.binding.two_clusters()) is not None:
                 raise mixed
-            if len(errors) < len(self._endpoints.given):
+            served = len(errors) < len(self._endpoints.given)
+            refusals = [each for each in errors if isinstance(each, Unauthenticated)]
+            if served or refusals:
                 self._endpoints.binding.on_event = partial(_log_event, self._endpoints)
+                if not served and not self._authentication.logs_in:
+                    raise refusals[0]
+                await self._authentication.wait(max(LEFT_S_MIN, deadline - self._loop.time()))
                 return
             pause_s = backoff.next_s()
             if once or self._loop.time() + pause_s >= deadline:
@@ -128,6 +142,7 @@ class Core:
             self._leases.mark_all_lost("the client was closed")
             await self._queues.close()
             self._pipeline.close()
+            await self._authentication.close()
             await self._unary.close()
             await self._endpoints.close()
 

@@ -93,6 +93,7 @@ MODULES = (
                 skip=("queues",),
                 bodies={
                     "close": CLOSE,
+                    "auth": "return SyncAuth({it}.auth)",
                     "acquire": hold("{it}.release"),
                     "release": FINISH,
                     "lease_grant": hold("self._revoke"),
@@ -122,6 +123,18 @@ MODULES = (
                 "lambda twin: twin.asynchronous.close(), connected)",
                 callee="connect",
                 without=("links", "rng"),
+            ),
+        ),
+    ),
+    Module(
+        "raftkv/client/sync/auth.py",
+        "The synchronous twin of `client.auth`.",
+        "from raftkv.client.sync.base import Twin",
+        (
+            Twin(
+                f"{CLIENT}.api.auth:Auth",
+                "SyncAuth",
+                "Twin[Auth]",
             ),
         ),
     ),

@@ -203,14 +203,15 @@ class LockLink(ScriptedLink):
         on_message: Callable[[bytes], None],
         on_end: Callable[[RaftkvError], None],
         method: str = "",
+        token: str = "",
     ) -> Any:
         if method == WATCH:
             return Stream(self._host, on_message, on_end)  # type: ignore[arg-type]
         return super().open(on_message, on_end)
 
-    async def call(self, method: str, request: bytes, timeout_s: float) -> bytes:
+    async def call(self, method: str, request: bytes, timeout_s: float, token: str = "") -> bytes:
         if not method.endswith("/Wait"):
-            return await super().call(method, request, timeout_s)
+            return await super().call(method, request, timeout_s, token)
         node, cluster = self._node, self._cluster
         wait = api_pb2.LockWaitRequest.FromString(request)
         cluster.asked.append(node.address)

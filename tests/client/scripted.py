@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from raftkv import errors
 from raftkv.client.client import Client, connect
 from raftkv.client.connection.cluster_identity import identity_facts
+from raftkv.client.connection.link import PIPELINE
 from raftkv.client.connection.stream import GREETING
 from raftkv.client.settings import ClientSettings
 from raftkv.errors import ConnectionFailed, OutcomeUnknown, RaftkvError
@@ -335,11 +336,15 @@ class ScriptedLink:
         self._node = node
 
     def open(
-        self, on_message: Callable[[bytes], None], on_end: Callable[[RaftkvError], None]
+        self,
+        on_message: Callable[[bytes], None],
+        on_end: Callable[[RaftkvError], None],
+        method: str = PIPELINE,
+        token: str = "",
     ) -> ScriptedStream:
-        return ScriptedStream(self._node, on_message, on_end)
+        return ScriptedStream(self._node, on_message, on_end, token)
 
-    async def call(self, method: str, request: bytes, timeout_s: float) -> bytes:
+    async def call(self, method: str, request: bytes, timeout_s: float, token: str = "") -> bytes:
         node = self._node
         silent = node.mute and not (node.greets and method.endswith("/Status"))
         if silent or node.answer_s > timeout_s:
@@ -362,8 +367,10 @@ class ScriptedStream:
         node: ScriptedNode,
         on_message: Callable[[bytes], None],
         on_end: Callable[[RaftkvError], None],
+        token: str,
     ) -> None:
         self.node = node
+        self.token = token
         self._on_message = on_message
         self._on_end = on_end
         self._loop = node.cluster.loop

@@ -64,7 +64,7 @@ class CountingLink:
         self._link = link
         self._cluster = cluster
 
-    def open(self, *arguments: Any) -> ScriptedStream:
+    def open(self, *arguments: Any, token: str = "") -> ScriptedStream:
         self._cluster.sent += 1
         stream = self._link.open(*arguments[:2])
         send = stream.send
@@ -77,7 +77,7 @@ class CountingLink:
         stream.send = counted  # type: ignore[method-assign]
         return stream
 
-    async def call(self, method: str, request: bytes, timeout_s: float) -> bytes:
+    async def call(self, method: str, request: bytes, timeout_s: float, token: str = "") -> bytes:
         self._cluster.sent += 1
         return await self._link.call(method, request, timeout_s)
 

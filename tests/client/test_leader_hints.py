@@ -21,7 +21,7 @@ class ScriptedEndpoint:
         self._address = address
         self._asked = asked
 
-    async def call(self, method: str, request: bytes, timeout_s: float) -> bytes:
+    async def call(self, method: str, request: bytes, timeout_s: float, token: str = "") -> bytes:
         if method == STATUS:
             return api_pb2.StatusReply().SerializeToString()
         self._asked.append(self._address)
@@ -53,7 +53,7 @@ async def test_a_hint_leads_to_a_leader_that_the_client_was_not_given() -> None:
 class DeadEndpoint(ScriptedEndpoint):
     """An endpoint that accepts no connection, unless it is the leader's."""
 
-    async def call(self, method: str, request: bytes, timeout_s: float) -> bytes:
+    async def call(self, method: str, request: bytes, timeout_s: float, token: str = "") -> bytes:
         if self._address != LEADER:
             self._asked.append(self._address)
             raise ConnectionFailed(f"{self._address} takes no connection")

@@ -95,6 +95,7 @@ class WatchedLink:
         on_message: Callable[[bytes], None],
         on_end: Callable[[RaftkvError], None],
         method: str = PIPELINE,
+        token: str = "",
     ) -> LinkStream:
         if method == WATCH:
             return self._watched.open(on_message, on_end, method)
@@ -161,7 +162,7 @@ async def test_a_session_read_asks_for_what_an_answer_outside_the_pipeline_has_s
 class RevisionOnWaitLink(LockLink):
     """A link whose answer to a wait says from which revision it is."""
 
-    async def call(self, method: str, request: bytes, timeout_s: float) -> bytes:
+    async def call(self, method: str, request: bytes, timeout_s: float, token: str = "") -> bytes:
         reply = await super().call(method, request, timeout_s)
         if not method.endswith("/Wait"):
             return reply

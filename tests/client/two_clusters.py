@@ -77,10 +77,10 @@ class SwitchedLink:
         self._clusters = clusters
         self._address = address
 
-    def open(self, *arguments: Any) -> Any:
+    def open(self, *arguments: Any, token: str = "") -> Any:
         return self._clusters.serving(self._address).link(self._address).open(*arguments)
 
-    async def call(self, method: str, request: bytes, timeout_s: float) -> bytes:
+    async def call(self, method: str, request: bytes, timeout_s: float, token: str = "") -> bytes:
         cluster = self._clusters.serving(self._address)
         reply = await cluster.link(self._address).call(method, request, timeout_s)
         if cluster is not self._clusters.serving(self._address):

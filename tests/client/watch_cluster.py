@@ -210,11 +210,12 @@ class Link:
         on_message: Callable[[bytes], None],
         on_end: Callable[[RaftkvError], None],
         method: str = "",
+        token: str = "",
     ) -> Stream:
         assert method == WATCH
         return Stream(self._node, on_message, on_end)
 
-    async def call(self, method: str, request: bytes, timeout_s: float) -> bytes:
+    async def call(self, method: str, request: bytes, timeout_s: float, token: str = "") -> bytes:
         await asyncio.sleep(LATENCY_S)
         if not self._node.up:
             raise ConnectionFailed("refused")

@@ -54,6 +54,7 @@ class Batch:
         "sent_at",
         "sequence",
         "session",
+        "token",
     )
 
     def __init__(self, queue: CallQueue, calls: list[QueuedCall], payload: bytes) -> None:
@@ -64,6 +65,7 @@ class Batch:
         self.sequence = 0
         self.ambiguous = False  # an attempt ended without an answer: it may have been applied
         self.sent_at = 0.0
+        self.token = ""  # of the stream on which it was sent
         self.deadline = max(call.deadline for call in calls)
         self.next_deadline = min(call.deadline for call in calls)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from typing import Final
 
 from raftkv.backoff import Backoff
 from raftkv.client.connection.cluster_identity import ClusterBinding, ClusterIdentity
@@ -12,6 +13,31 @@ from raftkv.client.connection.throttle import CircuitBreaker
 from raftkv.client.settings import ClientSettings
 from raftkv.errors import ConfigurationError
 from raftkv.wire.addresses import HOST_PORT, split_host_port
+
+TLS_SCHEME: Final = "raftkvs://"
+
+
+def split_scheme(endpoints: str | Sequence[str]) -> tuple[tuple[str, ...], bool]:
+    """The addresses of endpoints, and whether `raftkvs://` in front of them asks for TLS.
+
+    In one text, a scheme in front of the first address holds for all that follow. Raises
+    `ConfigurationError` as `parse_endpoints`, and if only some of the addresses are for TLS.
+    """
+    if isinstance(endpoints, str):
+        whole = endpoints.strip()
+        parts = whole.removeprefix(TLS_SCHEME).split(",")
+        tls_for_all = whole.startswith(TLS_SCHEME)
+    else:
+        parts, tls_for_all = list(endpoints), False
+    parts = [part.strip() for part in parts if part.strip()]
+    with_tls = [part.startswith(TLS_SCHEME) for part in parts]
+    if any(with_tls) and not all(with_tls) and not tls_for_all:
+        raise ConfigurationError(
+            f"some of the endpoints are for TLS ({TLS_SCHEME}) and some are not; a client connects"
+            " to all nodes by TLS, or to none"
+        )
+    addresses = parse_endpoints([part.removeprefix(TLS_SCHEME) for part in parts])
+    return addresses, tls_for_all or any(with_tls)
 
 
 def parse_endpoints(endpoints: str | Sequence[str]) -> tuple[str, ...]:
@@ -24,6 +50,11 @@ def parse_endpoints(endpoints: str | Sequence[str]) -> tuple[str, ...]:
     if not addresses:
         raise ConfigurationError('no endpoint given; give at least one, as in "127.0.0.1:7411"')
     for address in addresses:
+        if "@" in address:  # the address is not shown: it may have a password
+            raise ConfigurationError(
+                "an endpoint has an @, as if a user or password stood in it; write host:port alone,"
+                " and give user= and password=, or RAFTKV_USER and RAFTKV_PASSWORD_FILE"
+            )
         if "://" in address:
             raise ConfigurationError(
                 f"endpoint {address!r} has a scheme; write host:port alone, as in 127.0.0.1:7411",

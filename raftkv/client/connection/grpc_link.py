@@ -15,19 +15,29 @@ import grpc.aio
 
 from raftkv.client.connection.cluster_identity import identity_facts
 from raftkv.client.connection.grpc_fork import forks
-from raftkv.client.connection.link import PIPELINE
-from raftkv.errors import ConnectionFailed, OutcomeUnknown, RaftkvError
+from raftkv.client.connection.grpc_tls import ChannelCredentials, why_plaintext_failed
+from raftkv.client.connection.link import AUTH_SERVICE, PIPELINE
+from raftkv.errors import (
+    ConnectionFailed,
+    OutcomeUnknown,
+    RaftkvError,
+    Refused,
+    Unauthenticated,
+)
+from raftkv.versions import AUTHENTICATED
 from raftkv.wire.addresses import split_host_port
 from raftkv.wire.grpc_status import read_status
 
 RESOLVE_S_MAX = 1.0
+EXPLAIN_S_MAX = 0.5  # for gRPC to say why it is not connected, which it does at once
+HEALTH = "/grpc.health.v1.Health/Check"
 
 EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]  # missing from the stubs
 
 POLLER = "PollerCompletionQueue"
 LOOP_CLOSED = "Event loop is closed"
 
-OPTIONS: tuple[tuple[str, int], ...] = (
+OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.max_send_message_length", 16 << 20),
     ("grpc.max_receive_message_length", 64 << 20),
     # A node that restarts is found at once; gRPC's own default waits up to two minutes.
@@ -74,10 +84,15 @@ class LateAnswers:
 
 
 class GrpcLink:
-    """The link to one address. Belongs to the event loop that it was first used on."""
+    """The link to one address. Belongs to the event loop that it was first used on.
 
-    def __init__(self, address: str) -> None:
+    `tls`: the credentials of a connection by TLS; None: plaintext.
+    """
+
+    def __init__(self, address: str, tls: ChannelCredentials | None = None) -> None:
         self.address = address
+        self._tls = tls
+        self._credentials: grpc.ChannelCredentials | None = None  # of the channel
         self.loop = asyncio.get_running_loop()
         self._channel: grpc.aio.Channel | None = None
         self._name_known = False  # the host's name was resolved
@@ -89,14 +104,15 @@ class GrpcLink:
         on_message: Callable[[bytes], None],
         on_end: Callable[[RaftkvError], None],
         method: str = PIPELINE,
+        token: str = "",
     ) -> GrpcStream:
         """See `Link.open`."""
-        stream = GrpcStream(self, on_message, on_end, method)
+        stream = GrpcStream(self, on_message, on_end, method, token)
         self._streams.add(stream.task)
         stream.task.add_done_callback(self._streams.discard)
         return stream
 
-    async def call(self, method: str, request: bytes, timeout_s: float) -> bytes:
+    async def call(self, method: str, request: bytes, timeout_s: float, token: str = "") -> bytes:
         """See `Link.call`."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
@@ -107,19 +123,15 @@ class GrpcLink:
             raise ConnectionFailed(f"{self.address} takes no connection") from None
         try:
             reply: bytes = await channel.unary_unary(method)(
-                request, timeout=max(0.001, deadline - loop.time())
+                request, timeout=max(0.001, deadline - loop.time()), metadata=bearer(token)
             )
         except grpc.aio.AioRpcError as error:
-            raise error_of_call(error, self.address) from None
+            raise error_of_call(error, self.address, method) from None
         return reply
 
     async def connected(self) -> grpc.aio.Channel:
         """The channel, once it is connected. Raises `ConnectionFailed` if the attempt fails."""
-        if self._channel is None:
-            self._channel = grpc.aio.insecure_channel(self.address, options=OPTIONS)
-            forks.opened(self)
-            LateAnswers.drop(self.loop)
-        channel = self._channel
+        channel = self._current_channel()
         state = channel.get_state(try_to_connect=True)
         while state is not grpc.ChannelConnectivity.READY:
             if state in (
@@ -131,8 +143,27 @@ class GrpcLink:
             state = channel.get_state(try_to_connect=True)
         return channel
 
+    def _current_channel(self) -> grpc.aio.Channel:
+        """The channel: a new one if it is not connected and the TLS files have changed."""
+        channel, tls = self._channel, self._tls
+        if channel is None:
+            forks.opened(self)
+            LateAnswers.drop(self.loop)
+        elif tls is None or channel.get_state() is grpc.ChannelConnectivity.READY:
+            return channel
+        if tls is None:
+            channel = grpc.aio.insecure_channel(self.address, options=OPTIONS)
+        elif (credentials := tls.current()) is not self._credentials or channel is None:
+            # The channel before is not closed, which would cancel calls that still end in order on
+            # a connection that the node is closing. gRPC closes it when its last user is gone.
+            self._credentials = credentials
+            options = (*OPTIONS, *tls.options)
+            channel = grpc.aio.secure_channel(self.address, credentials, options=options)
+        self._channel = channel
+        return channel
+
     async def _why_unconnected(self) -> str:
-        """gRPC does not distinguish an unknown host name from a node that is down."""
+        """gRPC's state of a channel does not distinguish the reasons."""
         host, port = split_host_port(self.address)
         if not self._name_known:
             # Several callers may share one look-up.
@@ -145,7 +176,21 @@ class GrpcLink:
             if failure := look_up.result():
                 return f"the host name in {self.address} can't be resolved: {failure}"
             self._name_known = True
-        return f"{self.address} takes no connection"
+        details = await self._last_failure()
+        if self._tls is None:
+            return why_plaintext_failed(self.address, details)
+        return self._tls.why_failed(self.address, details)
+
+    async def _last_failure(self) -> str:
+        """gRPC's description of the last attempt to connect, which it gives to calls only."""
+        channel: Any = self._channel
+        if channel is None:
+            return ""
+        try:
+            await channel.unary_unary(HEALTH)(b"", timeout=EXPLAIN_S_MAX)
+        except grpc.aio.AioRpcError as error:
+            return error.details() or ""
+        return ""
 
     async def close(self) -> None:
         """See `Link.close`."""
@@ -192,9 +237,11 @@ class GrpcStream:
         on_message: Callable[[bytes], None],
         on_end: Callable[[RaftkvError], None],
         method: str,
+        token: str,
     ) -> None:
         self._link = link
         self._method = method
+        self._token = token
         self._on_message = on_message
         self._on_end = on_end
         self._outbox: deque[bytes] = deque()
@@ -216,16 +263,14 @@ class GrpcStream:
         except ConnectionFailed as unsent:
             self._on_end(unsent)
             return
-        call: Any = channel.stream_stream(self._method)()
+        call: Any = channel.stream_stream(self._method)(metadata=bearer(self._token))
         writer = asyncio.create_task(self._write(call))
         try:
             while (message := await call.read()) is not EOF:
                 self._on_message(message)
             end: RaftkvError = OutcomeUnknown("the node ended the stream")
         except grpc.aio.AioRpcError as error:
-            end = _no_such_call(error, self._link.address) or OutcomeUnknown(
-                f"the stream broke: {error.details()}"
-            )
+            end = _end_of_stream(error, self._link.address)
         finally:
             call.cancel()
             writer.cancel()
@@ -243,11 +288,16 @@ class GrpcStream:
             return  # the call is over, which the reader notices as well
 
 
-def error_of_call(error: grpc.aio.AioRpcError, address: str) -> RaftkvError:
+def bearer(token: str) -> tuple[tuple[str, str], ...]:
+    """The metadata of a call that is authenticated with this token."""
+    return (("authorization", f"Bearer {token}"),) if token else ()
+
+
+def error_of_call(error: grpc.aio.AioRpcError, address: str, method: str) -> RaftkvError:
     """The typed error that the node ended a call with; `OutcomeUnknown` if gRPC ended it."""
     end = read_status(error)
     if end is None:
-        return _no_such_call(error, address) or OutcomeUnknown(
+        return _no_such_call(error, address, method) or OutcomeUnknown(
             f"{address} did not answer the call: {error.details()}"
         )
     if end.header is not None:
@@ -255,10 +305,25 @@ def error_of_call(error: grpc.aio.AioRpcError, address: str) -> RaftkvError:
     return end.error
 
 
-def _no_such_call(error: grpc.aio.AioRpcError, address: str) -> ConnectionFailed | None:
-    """The error of a call to a server that is no node's client address, so nothing was done."""
+def _end_of_stream(error: grpc.aio.AioRpcError, address: str) -> RaftkvError:
+    end = read_status(error)
+    if end is not None and isinstance(end.error, Unauthenticated):
+        return end.error
+    return _no_such_call(error, address) or OutcomeUnknown(f"the stream broke: {error.details()}")
+
+
+def _no_such_call(
+    error: grpc.aio.AioRpcError, address: str, method: str = ""
+) -> RaftkvError | None:
+    """The error of a call that the server does not have, so nothing was done."""
     if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
         return None
+    if method.startswith(AUTH_SERVICE):
+        return Refused(
+            f"{address} has no users and roles: the cluster runs an older version of raftkv, which"
+            f" authenticates nobody (they need the cluster version {AUTHENTICATED}). Connect"
+            " without user and password, or update every member first"
+        )
     return ConnectionFailed(
         f"{address} answers, but not as a node answers clients; it looks like the port for other"
         " nodes (peer port). Give the client port, by default 7410 + node id"

@@ -9,6 +9,7 @@ from raftkv.errors import RaftkvError
 
 PIPELINE = "/raftkv.rpc.v1.Pipeline/Open"
 WATCH = "/raftkv.rpc.v1.Watch/Open"
+AUTH_SERVICE = "/raftkv.rpc.v1.Auth/"
 
 
 class LinkStream(Protocol):
@@ -29,18 +30,19 @@ class Link(Protocol):
         on_message: Callable[[bytes], None],
         on_end: Callable[[RaftkvError], None],
         method: str = PIPELINE,
+        token: str = "",
     ) -> LinkStream:
-        """Open a stream of `PIPELINE` or `WATCH`.
+        """Open a stream of `PIPELINE` or `WATCH`, authenticated with `token`; empty: not.
 
         Both callbacks run on the loop, never from inside `open` or `send`.
 
         `on_end` is called once, when the stream is over for any reason but `close`: with
-        `ConnectionFailed` if certainly nothing of what was given to `send` left, else with
-        `OutcomeUnknown`.
+        `ConnectionFailed` if certainly nothing of what was given to `send` left, with
+        `Unauthenticated` if the node refuses the token, else with `OutcomeUnknown`.
         """
 
-    async def call(self, method: str, request: bytes, timeout_s: float) -> bytes:
-        """One unary call, `method` as in "/raftkv.rpc.v1.Cluster/Status".
+    async def call(self, method: str, request: bytes, timeout_s: float, token: str = "") -> bytes:
+        """One unary call, `method` as in "/raftkv.rpc.v1.Cluster/Status", with `token` if any.
 
         Raises the server's typed error, with its header among the facts (`identity_facts`);
         `ConnectionFailed` if the request was certainly not sent;

@@ -22,11 +22,13 @@ from raftkv.client.connection.batches import (
 from raftkv.client.settings import ClientSettings
 from raftkv.errors import (
     ConnectionFailed,
+    Outcome,
     OutcomeUnknown,
+    PermissionDenied,
     RaftkvError,
+    Unauthenticated,
     Unavailable,
-    WrongCluster,
-    from_wire,
+    copy_of,
 )
 from raftkv.rpc.v1 import kv_pb2
 
@@ -123,16 +125,25 @@ class PendingCalls:
             if queue.needs_majority or stale_too:
                 fail_single_attempts(queue.calls, error)
 
-    def fail_all(self, gone: WrongCluster) -> None:
-        """The cluster is gone: no call can be run. What was sent before may have been applied."""
+    def fail_all(self, error: RaftkvError) -> None:
+        """No call can be run: the cluster is gone, or does not accept the client's user.
+
+        What was sent before may have been applied.
+        """
         resends, self.resends = self.resends, deque()
         for batch in resends:
-            fail_batch(batch, lambda _: _sent_before(gone))
+            fail_batch(batch, lambda _: sent_before(error))
         self._requeue_all()
         for queue in self.queues:
             for call in queue.calls:
-                set_error(call, WrongCluster(gone.message))
+                set_error(call, copy_of(error))
             queue.calls.clear()
+
+    def fail_writes(self, error: RaftkvError) -> None:
+        """The session that the queued writes need is refused."""
+        for call in self.writes.calls:
+            set_error(call, copy_of(error))
+        self.writes.calls.clear()
 
     def expire(self, now: float, why: str) -> None:
         """Fail the calls whose time is up."""
@@ -202,17 +213,21 @@ def _expire_queue(queue: CallQueue, now: float, why: str) -> None:
         queue.calls.extend(waiting)
 
 
-def _sent_before(gone: WrongCluster) -> RaftkvError:
+def sent_before(error: RaftkvError) -> RaftkvError:
+    """The error of a write that had been sent, and that `error` keeps from being sent again."""
+    if isinstance(error, Unauthenticated | PermissionDenied):
+        if error.outcome is Outcome.MAYBE_APPLIED:
+            return copy_of(error)
+        more = ". The write had been sent before, and may have been applied"
+        return copy_of(error, outcome=Outcome.MAYBE_APPLIED, more=more)
     return OutcomeUnknown(
-        f"the write was sent and may have been applied, but no answer can come: {gone.message}"
+        f"the write was sent and may have been applied, but no answer can come: {error.message}"
     )
 
 
 def _not_run(error: RaftkvError) -> RaftkvError:
     if isinstance(error, Unavailable):
-        return from_wire(
-            error.reason, error.message, error.outcome, error.retry_after_s, error.facts
-        )
+        return copy_of(error)
     return ConnectionFailed(f"no answer came ({error}); try again, or with a timeout")
 
 

@@ -22,6 +22,9 @@ node can be reached: it does not wait for the end of an outage. Part of the atte
 node that serves, for which each node is tried once; opening a session, if there is none or it has
 expired; leaving a batch in which another call was at fault; and resending an ambiguous batch. The
 answer is awaited for `silence_s_max`.
+
+Nothing is sent before the client is logged in. What a node refuses for the sake of its token is
+sent once more, on a stream with a new one, which belongs to the attempt as well.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ from typing import Any, TypeVar, overload
 
 from google.protobuf.message import DecodeError
 
+from raftkv.client.connection.authentication import Authentication
 from raftkv.client.connection.batches import (
     Batch,
     CallQueue,
@@ -57,6 +61,7 @@ from raftkv.errors import (
     ConnectionFailed,
     OutcomeUnknown,
     RaftkvError,
+    Unauthenticated,
     Unavailable,
 )
 from raftkv.rpc.v1 import api_pb2, kv_pb2
@@ -74,8 +79,11 @@ class Pipeline:
         settings: ClientSettings,
         rng: random.Random,
         loop: asyncio.AbstractEventLoop,
+        authentication: Authentication,
     ) -> None:
         self._endpoints = endpoints
+        self._authentication = authentication
+        authentication.on_token.append(self._token_changed)
         self._settings = settings
         self._batch_operations_max = settings.batch_operations_max  # a node may advise less
         self._loop = loop
@@ -85,7 +93,9 @@ class Pipeline:
         self._pending = PendingCalls(settings, loop, self.wake, lambda: self.revision)
         self.control = self._pending.control
         self.writes = self._pending.writes
-        self._replies = BatchReplies(self._pending, self._selector, self._throttle, settings, loop)
+        self._replies = BatchReplies(
+            self._pending, self._selector, self._throttle, settings, loop, authentication
+        )
         self._unattended: set[asyncio.Future[Any]] = set()
 
         self._connection: PipelineConnection | None = None  # where new batches go
@@ -176,6 +186,10 @@ class Pipeline:
         self._unattended.add(future)
         future.add_done_callback(self._unattended.discard)
 
+    def fail_writes(self, error: RaftkvError) -> None:
+        """The session that the queued writes need is refused with `error`."""
+        self._pending.fail_writes(error)
+
     def wake(self) -> None:
         """Look for work at the end of this turn."""
         if not self._pump_scheduled and not self._closed:
@@ -218,6 +232,9 @@ class Pipeline:
             pending.fail_all(gone)
             self.on_leader_search_due()  # the cluster may come back
             return
+        if not self._authentication.ready:
+            self._log_in()
+            return
         if self._sweep_timer is None:
             self._arm_sweep()
         if self.writes.calls and self.writes.session is None:
@@ -245,6 +262,22 @@ class Pipeline:
         if paused:
             self._wake_at(min(paused))
 
+    def _log_in(self) -> None:
+        """Get the token that calls need; they fail if the cluster has just refused to give one."""
+        if (refusal := self._authentication.refusal) is not None:
+            self._pending.fail_all(refusal)
+            return
+        if self._sweep_timer is None:
+            self._arm_sweep()
+        self._authentication.log_in()
+
+    def _token_changed(self) -> None:
+        """The open streams get the new token; or there is none, and the waiting calls fail."""
+        if token := self._authentication.token:
+            for connection in self._connections():
+                connection.authenticate(token)
+        self.wake()
+
     def _may_send(self, connection: PipelineConnection, queue: CallQueue, now: float) -> bool:
         if self._throttle.probing and queue.needs_majority:
             return not connection.in_flight
@@ -260,7 +293,8 @@ class Pipeline:
             return None
         if endpoint.breaker.begin(now):
             self._throttle.probing = True
-        self._connection = PipelineConnection(endpoint, now, self._on_message, self._on_end)
+        token = self._authentication.token
+        self._connection = PipelineConnection(endpoint, token, now, self._on_message, self._on_end)
         return self._connection
 
     def _wake_at(self, when: float) -> None:
@@ -302,6 +336,8 @@ class Pipeline:
                 if other_node and connection is self._connection:
                     self._selector.avoid(endpoint)
                     self._drain(connection)
+        elif connection.is_of_token(reply.number) and reply.HasField("failure"):
+            self._token_refused(connection, error_of(reply.failure))
         self._close_if_drained(connection)
         if reply.header.term > self.term or now >= self._leader_search_at:
             self.term = max(self.term, reply.header.term)
@@ -320,11 +356,25 @@ class Pipeline:
         connection.greeted = True
         if not isinstance(answer, kv_pb2.Failure):
             connection.endpoint.breaker.succeeded()
-        elif isinstance(self._replies.note_refusal(connection.endpoint, answer), LEAVING):
+            return
+        refusal = self._replies.note_refusal(connection.endpoint, answer)
+        if isinstance(refusal, Unauthenticated):
+            self._token_refused(connection, refusal)
+        elif isinstance(refusal, LEAVING):
             if self._selector.failed(connection.endpoint):
                 self._throttle.pause(now)
                 self._pending.fail_single_attempts(error_of(answer), stale_too=True)
             self._drain(connection)
+
+    def _token_refused(self, connection: PipelineConnection, error: RaftkvError) -> None:
+        """The node does not accept the stream's token, or not yet: go on with another stream."""
+        if connection is self._connection:
+            self._selector.avoid(connection.endpoint)
+            self._drain(connection)
+        if isinstance(error, Unauthenticated) and not self._authentication.refused(
+            connection.token, error
+        ):
+            self._pending.fail_all(error)
 
     # ---- from node to node -------------------------------------------------------------
 
@@ -333,6 +383,13 @@ class Pipeline:
         if connection.closed:
             return
         now = self._loop.time()
+        if isinstance(error, Unauthenticated):
+            connection.endpoint.breaker.succeeded()
+            self._take_back(connection, error, maybe_applied=True)
+            self._token_refused(connection, error)
+            self._close_if_drained(connection)
+            self.wake()
+            return
         maybe_applied = not isinstance(error, ConnectionFailed)
         self._endpoints.failed(connection.endpoint, now)
         if not connection.greeted and maybe_applied:
@@ -351,11 +408,7 @@ class Pipeline:
     def _disconnect(
         self, connection: PipelineConnection, now: float, error: RaftkvError, *, maybe_applied: bool
     ) -> None:
-        connection.close()
-        for number in reversed(list(connection.in_flight)):
-            batch = connection.take(number)
-            if batch is not None:
-                self._replies.requeue_or_fail(batch, error, maybe_applied=maybe_applied)
+        self._take_back(connection, error, maybe_applied=maybe_applied)
         if connection is self._connection:
             self._connection = None
             if self._endpoints.leader is connection.endpoint:
@@ -366,6 +419,16 @@ class Pipeline:
         else:
             self._draining.remove(connection)
         self.wake()
+
+    def _take_back(
+        self, connection: PipelineConnection, error: RaftkvError, *, maybe_applied: bool
+    ) -> None:
+        """End the stream, and take back its batches."""
+        connection.close()
+        for number in reversed(list(connection.in_flight)):
+            batch = connection.take(number)
+            if batch is not None:
+                self._replies.requeue_or_fail(batch, error, maybe_applied=maybe_applied)
 
     def _drain(self, connection: PipelineConnection) -> None:
         """Send nothing more on this connection; close it when all its answers have arrived."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+from raftkv.client.connection.authentication import Authentication
 from raftkv.client.connection.batches import Batch, QueuedCall
 from raftkv.client.connection.endpoints import Endpoint, EndpointSelector
 from raftkv.client.connection.pending_calls import (
     PendingCalls,
     fail_batch,
     fail_single_attempts,
+    sent_before,
     set_error,
     unanswered,
 )
@@ -19,10 +21,12 @@ from raftkv.errors import (
     NotServing,
     Outcome,
     Overloaded,
+    PermissionDenied,
     RaftkvError,
     SessionExpired,
     ShuttingDown,
     TooLarge,
+    Unauthenticated,
 )
 from raftkv.rpc.v1 import api_pb2, kv_pb2
 from raftkv.wire.failures import error_of
@@ -44,7 +48,9 @@ class BatchReplies:
         throttle: Throttle,
         settings: ClientSettings,
         loop: asyncio.AbstractEventLoop,
+        authentication: Authentication,
     ) -> None:
+        self._authentication = authentication
         self._pending = pending
         self._selector = selector
         self._throttle = throttle
@@ -60,6 +66,7 @@ class BatchReplies:
     ) -> None:
         """The batch was run: each of its calls has a result, or a failure of its own."""
         endpoint.breaker.succeeded()
+        self._authentication.accepted(batch.token)
         if batch.queue.needs_majority:
             self._throttle.answered()
             self._selector.answered()
@@ -128,14 +135,20 @@ class BatchReplies:
         """The node answered for the batch as a whole: it was not run, or may have been.
 
         `by_store`: the state machine has refused it, on all nodes alike. Returns whether another
-        node may do better, because this one has no leader or is going away.
+        stream may do better, because this node has no leader or is going away, or because a new
+        token is needed.
         """
         now = self._loop.time()
         error = self.note_refusal(endpoint, failure)
         maybe_applied = error.outcome is Outcome.MAYBE_APPLIED
         if isinstance(error, SessionExpired) and batch.session is not None:
             self._session_expired(batch)
-        elif error.outcome is Outcome.NOT_APPLIED:
+        elif isinstance(error, Unauthenticated) and self._authentication.refused(
+            batch.token, error
+        ):
+            self._unauthenticated(batch)
+            return True
+        elif error.outcome is Outcome.NOT_APPLIED or isinstance(error, PermissionDenied):
             self._rejected(batch, failure)
         elif now >= batch.deadline - DEADLINE_TOLERANCE_S:
             if batch.ambiguous or maybe_applied:
@@ -167,18 +180,27 @@ class BatchReplies:
         else:
             batch.queue.put_back(batch.calls)
 
+    def _unauthenticated(self, batch: Batch) -> None:
+        """Its token has ended: it is sent once more, on a stream with a new one."""
+        self._throttle.retried(self._loop.time())
+        if batch.ambiguous:
+            self._pending.resends.appendleft(batch)
+        else:
+            batch.settle()
+            batch.queue.put_back(batch.calls)
+
     def _rejected(self, batch: Batch, failure: kv_pb2.Failure) -> None:
         """A call in it can never work: fail that one, and send the others without it."""
-        if batch.ambiguous:
-            self._fail_unanswered(batch)
+        error = error_of(failure)
+        position = _position(error, batch)
+        if batch.ambiguous or error.outcome is Outcome.MAYBE_APPLIED:
+            self._rejected_after_an_attempt(batch, error, position)
             return
         batch.settle()
         self._throttle.answered()
         self._selector.answered()
-        error = error_of(failure)
-        position = error.facts.get("position", "")
-        if position.isdigit() and int(position) < len(batch.calls):
-            set_error(batch.calls.pop(int(position)), error)
+        if position is not None:
+            set_error(batch.calls.pop(position), error)
             batch.queue.put_back(batch.calls)
         elif isinstance(error, TooLarge) and len(batch.calls) > 1:
             batch.queue.shrink()
@@ -186,8 +208,26 @@ class BatchReplies:
         else:
             fail_batch(batch, lambda _: error_of(failure))
 
+    def _rejected_after_an_attempt(
+        self, batch: Batch, error: RaftkvError, position: int | None
+    ) -> None:
+        """The attempt before may have run it. A refusal for lack of rights is still reported."""
+        refused = batch.calls if position is None else [batch.calls[position]]
+        if isinstance(error, PermissionDenied | Unauthenticated):
+            for call in refused:
+                set_error(call, sent_before(error))
+        self._fail_unanswered(batch)
+
     def _fail_unanswered(self, batch: Batch) -> None:
         fail_batch(batch, lambda call: unanswered(batch.queue, call, self._pending.trouble))
+
+
+def _position(error: RaftkvError, batch: Batch) -> int | None:
+    """Which call of the batch was refused, if the node has said so."""
+    position = error.facts.get("position", "")
+    if position.isdigit() and int(position) < len(batch.calls):
+        return int(position)
+    return None
 
 
 def answer_of(reply: api_pb2.PipelineReply) -> list[kv_pb2.Result] | kv_pb2.Failure:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from raftkv.client.model.results import LeaseResult, lease_result
 from raftkv.client.settings import CLOSE_GRACE_S, ClientSettings
-from raftkv.errors import LeaseNotFound, WrongCluster
+from raftkv.errors import LeaseNotFound, PermissionDenied, Unauthenticated, WrongCluster
 from raftkv.rpc.v1 import kv_pb2
 
 if TYPE_CHECKING:
@@ -81,6 +81,8 @@ class SessionKeeper:
             return
         if error is None:
             self._renew_in(self._renewal_s)
+        elif isinstance(error, Unauthenticated | PermissionDenied):
+            self._pipeline.fail_writes(error)
         self._pipeline.wake()  # sends the queued writes, or asks for a session once more
 
     def _renew_in(self, delay_s: float) -> None:
@@ -102,12 +104,12 @@ class SessionKeeper:
         error = done.exception()  # retrieved, as above
         if self._closed or self._pipeline.writes.session is not session:
             return
-        if isinstance(error, LeaseNotFound):
+        if isinstance(error, LeaseNotFound | PermissionDenied):  # or it is another user's
             self._pipeline.writes.session = None
             self._pipeline.wake()
         else:
-            # A renewal that failed has waited for its whole time, unless the cluster is gone.
-            waited = error is not None and not isinstance(error, WrongCluster)
+            # A renewal that failed has waited for its whole time, unless it is refused at once.
+            waited = error is not None and not isinstance(error, WrongCluster | Unauthenticated)
             self._renew_in(0.0 if waited else self._renewal_s)
 
     async def close(self) -> None:

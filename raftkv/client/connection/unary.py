@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol, Self, TypeVar
 
 from google.protobuf.message import DecodeError
 
 from raftkv.backoff import Backoff
+from raftkv.client.connection.authentication import Authentication
 from raftkv.client.connection.cluster_identity import take_identity
 from raftkv.client.connection.endpoints import Endpoint, Endpoints, EndpointSelector
 from raftkv.client.connection.home import Home
+from raftkv.client.connection.link import AUTH_SERVICE
 from raftkv.client.model.status import NodeStatus, Role, status_of
 from raftkv.client.settings import ClientSettings
 from raftkv.errors import (
@@ -22,14 +25,17 @@ from raftkv.errors import (
     NotServing,
     Outcome,
     OutcomeUnknown,
+    PermissionDenied,
     RaftkvError,
     ShuttingDown,
+    Unauthenticated,
     Unavailable,
     WrongCluster,
 )
 from raftkv.rpc.v1 import api_pb2
 
 STATUS = "/raftkv.rpc.v1.Cluster/Status"
+AUTHENTICATE = AUTH_SERVICE + "Authenticate"
 STATUS_TIMEOUT_S = 1.0
 LEFT_S_MIN = 0.001  # for a request that is still sent when the time is up
 # After these a single attempt goes on to the next node; each node is tried once.
@@ -65,6 +71,9 @@ class UnaryRequests:
 
     A reply of another cluster's node is not used. Raises `WrongCluster` once only such nodes
     answer, or if the given one is such a node.
+
+    Calls wait until the client is logged in, except those for a status. A call whose token a node
+    refuses is sent once more, with a new one.
     """
 
     def __init__(
@@ -73,8 +82,10 @@ class UnaryRequests:
         settings: ClientSettings,
         rng: random.Random,
         loop: asyncio.AbstractEventLoop,
+        authentication: Authentication,
     ) -> None:
         self._endpoints = endpoints
+        self._authentication = authentication
         self._settings = settings
         self._rng = rng
         self._loop = loop
@@ -90,12 +101,13 @@ class UnaryRequests:
         timeout_s: float,
         *,
         changes: bool = False,
+        logs_in: bool = False,
     ) -> HeadedReplyT:
         """Call the best node, then the others.
 
         A call that `changes` something is never repeated once it may have had its effect: it raises
-        `OutcomeUnknown`. It is sent only to a node whose status has just shown that it belongs to
-        the client's cluster.
+        `OutcomeUnknown`. Such a call, and one that `logs_in` and so has a password and no token, is
+        sent only to a node whose status has just shown that it belongs to the client's cluster.
         """
         self._home.check()
         once = not timeout_s
@@ -108,16 +120,24 @@ class UnaryRequests:
             if (gone := self._endpoints.binding.gone(now)) is not None:
                 raise gone
             known = len(self._endpoints)
+            token = "" if logs_in else await self._authentication.wait(deadline - now)
+            now = self._loop.time()
             endpoint = selector.choose_any(now)
             try:
-                if changes:
-                    await self.status(endpoint, min(STATUS_TIMEOUT_S, deadline - now))
+                if changes or logs_in:
+                    await self._identify(endpoint, min(STATUS_TIMEOUT_S, deadline - now))
                 left_s = deadline - self._loop.time()
-                reply = await self._ask(endpoint, method, data, reply_type, left_s)
+                reply = await self._ask(endpoint, method, data, reply_type, left_s, token)
+                self._authentication.accepted(token)
                 self.revision = max(self.revision, reply.header.revision)
                 return reply
             except WrongCluster as foreign:
                 failure: RaftkvError = ConnectionFailed(foreign.message)
+            except Unauthenticated as error:
+                if logs_in or not self._authentication.refused(token, error):
+                    raise
+                selector.avoid(endpoint)
+                continue
             except RaftkvError as error:
                 failure = error
             if failure.outcome is Outcome.NOT_APPLIED:
@@ -133,7 +153,9 @@ class UnaryRequests:
             if once and not (isinstance(failure, ASK_ANOTHER) and selector.failures < known):
                 raise failure if isinstance(failure, Unavailable) else _no_answer(failure)
             if self._loop.time() + pause_s >= deadline:
-                raise DeadlineExceeded(refusal) if refusal else _no_answer(failure)
+                if not refusal:
+                    raise _no_answer(failure)
+                raise DeadlineExceeded(refusal, retry_after_s=failure.retry_after_s)
             await asyncio.sleep(pause_s)
 
     def _follow_hint(self, failure: RaftkvError) -> None:
@@ -156,23 +178,45 @@ class UnaryRequests:
         """Call this node and no other, once. Raises `ConnectionFailed` if it does not answer."""
         self._home.check()
         timeout_s = timeout_s or self._settings.silence_s_max
-        if method != STATUS:  # it may change something: not before the node's cluster is known
-            await self.status(endpoint, timeout_s)
+        data = request.SerializeToString()
+        # It may change something: not before the node's cluster is known.
+        await self._identify(endpoint, timeout_s)
+        while True:
+            token = await self._authentication.wait(timeout_s)
+            try:
+                reply = await self._ask_once(endpoint, method, data, reply_type, timeout_s, token)
+            except Unauthenticated as error:
+                if not self._authentication.refused(token, error):
+                    raise
+            else:
+                self._authentication.accepted(token)
+                return reply
+
+    async def _ask_once(
+        self, endpoint: Endpoint, method: str, data: bytes, reply_type: type[HeadedReplyT],
+        timeout_s: float, token: str,
+    ) -> HeadedReplyT:  # fmt: skip
         try:
-            return await self._ask(
-                endpoint, method, request.SerializeToString(), reply_type, timeout_s
-            )
+            return await self._ask(endpoint, method, data, reply_type, timeout_s, token)
         except OutcomeUnknown as error:
             raise ConnectionFailed(f"{endpoint.address} does not answer: {error}") from None
 
+    async def _identify(self, endpoint: Endpoint, timeout_s: float) -> None:
+        """Ask the node which cluster it belongs to. Raises `WrongCluster` if that is another one.
+
+        A node that refuses to give its status to this user has still said so.
+        """
+        with suppress(Unauthenticated, PermissionDenied):
+            await self._status(endpoint, timeout_s)
+
     async def _ask(
         self, endpoint: Endpoint, method: str, data: bytes, reply_type: type[HeadedReplyT],
-        timeout_s: float,
+        timeout_s: float, token: str,
     ) -> HeadedReplyT:  # fmt: skip
         """One call. Raises `WrongCluster` if another cluster's node has answered."""
         binding, loop = self._endpoints.binding, self._loop
         try:
-            answer = await endpoint.link.call(method, data, max(LEFT_S_MIN, timeout_s))
+            answer = await endpoint.link.call(method, data, max(LEFT_S_MIN, timeout_s), token)
             reply = reply_type.FromString(answer)
             own = binding.answered(endpoint, reply.header, loop.time())
         except DecodeError:
@@ -190,8 +234,26 @@ class UnaryRequests:
 
     async def status(self, endpoint: Endpoint, timeout_s: float) -> NodeStatus:
         """The status of this node."""
-        request = api_pb2.StatusRequest()
-        reply = await self.ask(endpoint, STATUS, request, api_pb2.StatusReply, timeout_s)
+        token = self._authentication.token
+        try:
+            return await self._status(endpoint, timeout_s)
+        except Unauthenticated as error:
+            if not self._authentication.refused(token, error):
+                raise
+        await self._authentication.wait(timeout_s or self._settings.silence_s_max)
+        return await self._status(endpoint, timeout_s)
+
+    async def _status(self, endpoint: Endpoint, timeout_s: float) -> NodeStatus:
+        """The status of this node, asked with the token that there is, if any.
+
+        It waits for no log-in, as logging in needs it.
+        """
+        self._home.check()
+        data = api_pb2.StatusRequest().SerializeToString()
+        timeout_s = timeout_s or self._settings.silence_s_max
+        token = self._authentication.token
+        reply_type = api_pb2.StatusReply
+        reply = await self._ask_once(endpoint, STATUS, data, reply_type, timeout_s, token)
         return status_of(endpoint.address, reply)
 
     async def statuses(
@@ -200,6 +262,13 @@ class UnaryRequests:
         """The status of each of these nodes, or the error of one that does not answer."""
         self._home.check()
         return await asyncio.gather(*(self._status_or_error(each, timeout_s) for each in endpoints))
+
+    async def authenticate(
+        self, request: api_pb2.AuthenticateRequest, timeout_s: float
+    ) -> api_pb2.AuthenticateReply:
+        """Check a user's password at any node of the cluster, for a token."""
+        reply_type = api_pb2.AuthenticateReply
+        return await self.call(AUTHENTICATE, request, reply_type, timeout_s, logs_in=True)
 
     async def find_leader(
         self, timeout_s: float, on_found: Callable[[], None] = _nothing
@@ -263,9 +332,12 @@ class UnaryRequests:
     async def _status_or_error(
         self, endpoint: Endpoint, timeout_s: float
     ) -> NodeStatus | RaftkvError:
+        token = self._authentication.token
         try:
-            return await self.status(endpoint, timeout_s)
+            return await self._status(endpoint, timeout_s)
         except RaftkvError as error:
+            if isinstance(error, Unauthenticated):
+                self._authentication.refused(token, error)
             return error
 
 

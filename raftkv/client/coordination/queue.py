@@ -32,9 +32,11 @@ from raftkv.client.watch.connection import WatchConnection
 from raftkv.errors import (
     DeadlineExceeded,
     LeaseNotFound,
-    OutcomeUnknown,
+    Outcome,
+    PermissionDenied,
     RaftkvError,
     TooManyKeys,
+    Unauthenticated,
 )
 from raftkv.rpc.v1 import api_pb2, kv_pb2
 
@@ -42,6 +44,7 @@ WAIT: Final = "/raftkv.rpc.v1.Lock/Wait"
 # A node is asked again after this long, in case its answer was lost.
 WAIT_S: Final = 5.0
 REMOVAL_RETRY_S: Final = 0.05
+DENIED_RETRY_S: Final = 1.0  # where the user has lost the right to remove it
 JOIN_UNKNOWN: Final = "it is unknown whether the lease has got a queue entry"
 
 OnWait: TypeAlias = Callable[[], object]
@@ -229,8 +232,9 @@ class LockQueues:
                 self._forget(ttl_ms, grant)
             except LeaseNotFound:
                 lease.mark_lost("the store has ended the lease")
-            except OutcomeUnknown:
-                lease.mark_lost(JOIN_UNKNOWN)
+            except RaftkvError as error:
+                if error.outcome is Outcome.MAYBE_APPLIED:
+                    lease.mark_lost(JOIN_UNKNOWN)
                 raise
             else:
                 return lease, result
@@ -243,9 +247,10 @@ class LockQueues:
         self, name: bytes, lease: KeptLease, joined: asyncio.Future[AcquireResult]
     ) -> None:
         """A join whose caller was cancelled is answered."""
-        if joined.cancelled() or isinstance(joined.exception(), OutcomeUnknown):
+        error = None if joined.cancelled() else joined.exception()
+        if joined.cancelled() or getattr(error, "outcome", None) is Outcome.MAYBE_APPLIED:
             lease.mark_lost(JOIN_UNKNOWN)
-        elif joined.exception() is None and joined.result().token:
+        elif error is None and joined.result().token:
             self.abandon(QueueEntry(name, joined.result().key, joined.result().token, lease))
 
     async def _shared_lease(self, ttl_ms: int, once: bool) -> tuple[_LeaseGrant, KeptLease]:
@@ -348,5 +353,7 @@ class LockQueues:
             entry.is_removed = not (unknown or deleted.result().deleted)
             removed.set_result(not entry.is_removed)
         else:
-            unknown |= isinstance(error, OutcomeUnknown)
-            self._loop.call_later(REMOVAL_RETRY_S, self._remove, entry, removed, unknown)
+            unknown |= isinstance(error, RaftkvError) and error.outcome is Outcome.MAYBE_APPLIED
+            denied = isinstance(error, PermissionDenied | Unauthenticated)
+            retry_s = DENIED_RETRY_S if denied else REMOVAL_RETRY_S
+            self._loop.call_later(retry_s, self._remove, entry, removed, unknown)

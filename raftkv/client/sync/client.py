@@ -12,6 +12,7 @@ from raftkv.client.api.reads import Fallback
 from raftkv.client.api.transactions import T
 from raftkv.client.client import DEFAULT_TIMEOUT_S, connect
 from raftkv.client.connection.home import check_threads
+from raftkv.client.connection.tls import Tls
 from raftkv.client.model.op import Operation, Sort
 from raftkv.client.model.read_levels import Level, ReadLevel
 from raftkv.client.model.results import (
@@ -31,6 +32,7 @@ from raftkv.client.model.status import Member, NodeStatus
 from raftkv.client.model.when import Compare
 from raftkv.client.requests import Fences
 from raftkv.client.settings import ClientSettings
+from raftkv.client.sync.auth import SyncAuth
 from raftkv.client.sync.base import ClientTwin, make_twin, run_on_this_thread
 from raftkv.client.sync.locks import SyncElection, SyncKeptLease, SyncLock
 from raftkv.client.sync.pages import SyncPagedDeletion, SyncScan
@@ -62,6 +64,11 @@ class SyncClient(ClientTwin):
         nor does it in a child that was forked from the client's process. Raises `WrongLoop`.
         """
         self._portal.close(self._asynchronous.close)
+
+    @property
+    def auth(self) -> SyncAuth:
+        """Users, roles and service tokens, and whether authentication is enabled."""
+        return SyncAuth(self._asynchronous.auth)
 
     @property
     def endpoints(self) -> tuple[str, ...]:
@@ -1189,6 +1196,10 @@ def connect_sync(
     *,
     timeout: float = DEFAULT_TIMEOUT_S,
     settings: ClientSettings | None = None,
+    tls: Tls | bool | None = None,
+    user: str | None = None,
+    password: str | None = None,
+    token: str | None = None,
 ) -> SyncClient:
     """Connect to the cluster with a node at any of `endpoints`, "host:port" each.
 
@@ -1197,10 +1208,19 @@ def connect_sync(
 
     or `client = raftkv.connect_sync(...)` and `client.close()`.
 
-    - `endpoints`: one or several, in a list or in one text with commas.
+    - `endpoints`: one or several, in a list or in one text with commas. `raftkvs://` in front of
+      the text, or of each in a list, asks for TLS.
     - `timeout`: the default of every call, in seconds, at most `ClientSettings.timeout_s_max` (60),
       and how long to wait for a node here.
     - `settings`: bounds and times of the client, see `ClientSettings`.
+    - `tls`: a `Tls` with the files for it; True: TLS with the system's CAs. None: with `raftkvs://`
+      TLS with the files that the environment names (RAFTKV_CACERT, RAFTKV_CERT, RAFTKV_KEY), else
+      plaintext. It holds for every node, also for those that the cluster names later.
+
+    - `user`, `password`: as whom to log in. A password that is not given is read from the file that
+      RAFTKV_PASSWORD_FILE names. The client renews its short-lived token by itself.
+    - `token`: a service token, as `raftkv token create` prints it, in place of user and password.
+      Without any of the three, RAFTKV_USER or RAFTKV_TOKEN_FILE names user or token.
 
     A timeout of 0, here or in a call, means one attempt. Such a call does not wait for locks that
     others hold, and is not retried: a refusal or failure of the attempt is its result. It waits
@@ -1209,14 +1229,26 @@ def connect_sync(
     endpoint once. A call without a timeout has the default given here. What waits for others
     (locks, elections, recipes) then waits without a limit.
 
-    Raises `ConnectionFailed` if no node answers within `timeout`; `ConfigurationError` for
-    endpoints that are no addresses; `InvalidRequest` for another wrong argument; `WrongCluster` if
-    the endpoints answer for two clusters; `WrongProcess` in a forked child in which gRPC can't
-    work; `GreenThreads` under gevent.
+    Raises `ConnectionFailed` if no node answers within `timeout`; `Unauthenticated` if the cluster
+    refuses user and password, `DeadlineExceeded` if no node can check them in time, `Refused` if
+    the cluster's version has no users; `ConfigurationError` for endpoints that are no addresses,
+    for credentials that are incomplete, and for a file that can't be used; `InvalidRequest` for
+    another wrong argument; `WrongCluster` if the endpoints answer for two clusters; `WrongProcess`
+    in a forked child in which gRPC can't work; `GreenThreads` under gevent.
     """
 
     async def connected() -> SyncClient:
-        return SyncClient(await connect(endpoints, timeout=timeout, settings=settings))
+        return SyncClient(
+            await connect(
+                endpoints,
+                timeout=timeout,
+                settings=settings,
+                tls=tls,
+                user=user,
+                password=password,
+                token=token,
+            )
+        )
 
     check_threads()
     return shared_portal().take(lambda twin: twin.asynchronous.close(), connected)

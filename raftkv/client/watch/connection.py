@@ -18,6 +18,7 @@ from contextlib import suppress
 
 from google.protobuf.message import DecodeError
 
+from raftkv.client.connection.authentication import Authentication
 from raftkv.client.connection.endpoints import Endpoint, Endpoints, EndpointSelector
 from raftkv.client.connection.home import Home
 from raftkv.client.connection.link import WATCH, LinkStream
@@ -30,7 +31,9 @@ from raftkv.errors import (
     OutcomeUnknown,
     Overloaded,
     RaftkvError,
+    Unauthenticated,
     Unavailable,
+    copy_of,
 )
 from raftkv.rpc.v1 import api_pb2
 from raftkv.wire.failures import error_of
@@ -47,8 +50,11 @@ class WatchConnection:
         settings: ClientSettings,
         rng: random.Random,
         loop: asyncio.AbstractEventLoop,
+        authentication: Authentication,
     ) -> None:
         self._endpoints = endpoints
+        self._authentication = authentication
+        authentication.on_token.append(self._token_changed)
         self._settings = settings
         self._loop = loop
         self.home = Home(loop)
@@ -61,6 +67,7 @@ class WatchConnection:
         self._cancels: list[int] = []
         self._stream: LinkStream | None = None
         self._endpoint: Endpoint | None = None
+        self._token = ""  # of the stream
         self._resume_at = loop.time()
         self._confirmed_at = 0.0  # the node confirmed with a majority that it did not lag
         self._asked_at: float | None = None  # for its progress, and there is no answer yet
@@ -129,7 +136,7 @@ class WatchConnection:
         self._created_ids.clear()
         watches, self._watches = self._watches, {}
         for watch in watches.values():
-            watch.fail(error)
+            watch.fail(copy_of(error))
 
     def _pause(self, watch: WatchState) -> None:
         """Its consumer is too slow: end it at the node until the consumer has taken its events."""
@@ -177,19 +184,35 @@ class WatchConnection:
         if now < self._resume_at - TIMER_TOLERANCE_S:
             self._wake_at(self._resume_at)
             return False
+        if not self._authentication.ready:
+            if (refusal := self._authentication.refusal) is not None:
+                self.fail_all(refusal)
+            else:
+                self._authentication.log_in()
+            return False
         endpoint = self._selector.choose(now)
         if endpoint is None:
             self._wake_at(self._selector.next_attempt_at(now))
             return False
         endpoint.breaker.begin(now)
         self._endpoint = endpoint
-        self._stream = endpoint.link.open(self._on_message, self._on_end, WATCH)
+        self._token = self._authentication.token
+        self._stream = endpoint.link.open(self._on_message, self._on_end, WATCH, token=self._token)
         self._creates = dict.fromkeys(self._watches)
         self._created_ids.clear()
         self._confirmed_at = self._asked_at = now
         self._arm_tick(now + self._settings.silence_s_max)
         self._send(api_pb2.WatchRequest(progress=True))
         return True
+
+    def _token_changed(self) -> None:
+        """An open stream gets the new token; or there is none, and waiting watches end."""
+        token = self._authentication.token
+        if self._stream is not None and token and token != self._token:
+            self._token = token
+            self._send(api_pb2.WatchRequest(token=token))
+        if self._stream is None:
+            self._wake()
 
     # ---- in ----------------------------------------------------------------------------
 
@@ -236,6 +259,7 @@ class WatchConnection:
         for watch_id in response.watch_ids:
             watch = self._watches.get(watch_id)
             if watch is not None:
+                self._authentication.accepted(self._token)
                 self._created_ids.add(watch_id)
                 watch.start(response.revision)
 
@@ -250,6 +274,9 @@ class WatchConnection:
     def _ended(self, response: api_pb2.WatchNews) -> None:
         self._dispatcher.deliver()
         error = error_of(response.ended)
+        if isinstance(error, Unauthenticated):
+            self._on_end(error)
+            return
         for watch_id in response.watch_ids:
             watch = self._watches.get(watch_id)
             if watch is None:
@@ -272,6 +299,12 @@ class WatchConnection:
 
     def _on_end(self, error: RaftkvError) -> None:
         """The stream is over, or has failed."""
+        if isinstance(error, Unauthenticated):
+            if self._authentication.refused(self._token, error):
+                self._move_on(error)
+            else:
+                self.fail_all(error)
+            return
         if self._endpoint is not None:
             self._endpoints.failed(self._endpoint, self._loop.time())
         self._move_on(error)

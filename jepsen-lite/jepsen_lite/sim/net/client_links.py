@@ -114,10 +114,13 @@ class SimulatedClientLink:
         on_message: Callable[[bytes], None],
         on_end: Callable[[RaftkvError], None],
         method: str = PIPELINE,
+        token: str = "",
     ) -> SimulatedClientStream:
-        return SimulatedClientStream(self._network, self._address, method, on_message, on_end)
+        return SimulatedClientStream(
+            self._network, self._address, method, token, on_message, on_end
+        )
 
-    async def call(self, method: str, request: bytes, timeout_s: float) -> bytes:
+    async def call(self, method: str, request: bytes, timeout_s: float, token: str = "") -> bytes:
         network = self._network
         done: asyncio.Future[bytes | Aborted] = network.process.create_future()
         sent = False
@@ -151,7 +154,9 @@ class SimulatedClientLink:
             if done.done():  # refused for lack of a connection: this call must not take effect
                 return
             sent = True
-            server.process.enter(server.call, network.host, method, request, timeout_s, answered)
+            server.process.enter(
+                server.call, network.host, method, token, request, timeout_s, answered
+            )
 
         def failed() -> None:
             refused = ConnectionFailed(f"{self._address} takes no connection")
@@ -166,7 +171,7 @@ class SimulatedClientLink:
                 raise OutcomeUnknown(f"{self._address} did not answer in time") from None
             raise ConnectionFailed(f"{self._address} takes no connection") from None
         if isinstance(answer, Aborted):
-            raise error_of_call(_as_call_error(answer), self._address)
+            raise error_of_call(_as_call_error(answer), self._address, method)
         return answer
 
     async def close(self) -> None:
@@ -181,12 +186,14 @@ class SimulatedClientStream:
         network: SimulatedClientNetwork,
         address: str,
         method: str,
+        token: str,
         on_message: Callable[[bytes], None],
         on_end: Callable[[RaftkvError], None],
     ) -> None:
         self._network = network
         self._address = address
         self._method = method
+        self._token = token
         self._on_message = on_message
         self._on_end = on_end
         self._unsent: list[bytes] = []
@@ -222,7 +229,9 @@ class SimulatedClientStream:
 
         self._server = server
         self._back = Pipe(world, network, far, near, deliver, self._broke, self._answer_late_s)
-        server.process.enter(server.open_stream, self._method, self._back, self._opened)
+        server.process.enter(
+            server.open_stream, self._method, self._token, self._back, self._opened
+        )
 
     def _opened(self, context: StreamContext, serving: asyncio.Task[None]) -> None:
         server, near, far = self._server, self._network.host, host_of(self._address)

@@ -14,6 +14,7 @@ import structlog
 
 from jepsen_lite.sim.net.pipes import Pipe
 from jepsen_lite.sim.process import Process
+from raftkv.client.connection.grpc_link import bearer
 from raftkv.client.connection.link import PIPELINE, WATCH
 from raftkv.config import Settings
 from raftkv.node.node import Node
@@ -45,8 +46,9 @@ class Aborted(Exception):
 class UnaryContext:
     """What the handlers of unary calls use of a gRPC context."""
 
-    def __init__(self, peer: str, remaining_s: float) -> None:
+    def __init__(self, peer: str, token: str, remaining_s: float) -> None:
         self._peer = peer
+        self._token = token
         self._remaining_s = remaining_s
 
     def peer(self) -> str:
@@ -55,8 +57,8 @@ class UnaryContext:
     def time_remaining(self) -> float:
         return self._remaining_s
 
-    def invocation_metadata(self) -> tuple[()]:
-        return ()
+    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
+        return bearer(self._token)
 
     def auth_context(self) -> dict[str, Any]:
         return {}
@@ -68,15 +70,16 @@ class UnaryContext:
 class StreamContext:
     """What the streams use of a gRPC context. `outgoing` carries the replies to the client."""
 
-    def __init__(self, outgoing: Pipe) -> None:
+    def __init__(self, token: str, outgoing: Pipe) -> None:
+        self._token = token
         self._outgoing = outgoing
         self._incoming: asyncio.Queue[bytes] = asyncio.Queue()
 
     def peer(self) -> str:
         return self._outgoing.target
 
-    def invocation_metadata(self) -> tuple[()]:
-        return ()
+    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
+        return bearer(self._token)
 
     def auth_context(self) -> dict[str, Any]:
         return {}
@@ -143,10 +146,14 @@ class SimulatedClientServer:
                 self._methods[f"/{descriptor.full_name}/{method.name}"] = (request_type, handler)
 
     def open_stream(
-        self, method: str, outgoing: Pipe, opened: Callable[[StreamContext, Any], None]
+        self,
+        method: str,
+        token: str,
+        outgoing: Pipe,
+        opened: Callable[[StreamContext, Any], None],
     ) -> None:
         """A client's stream begins; runs in the node's process."""
-        context = StreamContext(outgoing)
+        context = StreamContext(token, outgoing)
         self._open[outgoing] = None
         task = self.process.create_task(self._serve(method, context, outgoing))
         opened(context, task)
@@ -164,24 +171,25 @@ class SimulatedClientServer:
         self,
         peer: str,
         method: str,
+        token: str,
         request: bytes,
         remaining_s: float,
         answer: Callable[[bytes | Aborted], None],
     ) -> None:
         """A unary call; runs in the node's process."""
-        self.process.create_task(self._call(peer, method, request, remaining_s, answer))
+        context = UnaryContext(peer, token, remaining_s)
+        self.process.create_task(self._call(context, method, request, answer))
 
     async def _call(
         self,
-        peer: str,
+        context: UnaryContext,
         method: str,
         request: bytes,
-        remaining_s: float,
         answer: Callable[[bytes | Aborted], None],
     ) -> None:
         request_type, handler = self._methods[method]
         try:
-            reply = await handler(request_type.FromString(request), UnaryContext(peer, remaining_s))
+            reply = await handler(request_type.FromString(request), context)
         except Aborted as aborted:
             answer(aborted)
         else:
