@@ -121,6 +121,17 @@ def test_a_lease_belongs_to_the_user_to_whom_it_was_granted(secured: SecuredDriv
     assert not secured.run(revoke(lease), ROOT).HasField("failure")
 
 
+def test_a_renewal_that_is_refused_for_one_lease_renews_none(secured: SecuredDriver) -> None:
+    own = secured.run(grant(5000), "app").lease.lease
+    other = secured.run(grant(5000), ROOT).lease.lease
+    secured.time_ms += 1000
+    renewal = pb.Command(lease_keep_alive=pb.LeaseKeepAlive(leases=[own, other]))
+    assert secured.run(renewal, "app").failure.reason == "PERMISSION_DENIED"
+    assert secured.machine.lease_time_to_live(own) == (4000, 5000)
+    assert not secured.run(renewal, ROOT).HasField("failure")
+    assert secured.machine.lease_time_to_live(own) == (5000, 5000)
+
+
 def test_a_result_is_withheld_from_a_user_who_has_lost_the_rights(secured: SecuredDriver) -> None:
     session = secured.run(grant(5000), "app").lease.lease
     sent = batch(put(b"a", prev_kv=True), session=session, sequence=1)
