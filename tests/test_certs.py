@@ -116,7 +116,7 @@ def test_a_ca_is_loaded_again_also_from_a_file_with_an_older_one(
     assert loaded.cluster_name == "prod.eu"
     with pytest.raises(ConfigurationError, match="does not belong to its certificate"):
         CertificateAuthority.load(older.pair.certificate, authority.pair.key, NOW)
-    with pytest.raises(ConfigurationError, match="the CA expired on 2036-11-27 00:00 UTC. Fix"):
+    with pytest.raises(ConfigurationError, match=r"the CA expired on 2036-11-27 00:00 UTC. Fix"):
         CertificateAuthority.load(bundle, authority.pair.key, NOW + timedelta(days=3_650))
     with pytest.raises(ConfigurationError, match="the CA's key can't be read"):
         CertificateAuthority.load(bundle, b"no key", NOW)
@@ -130,7 +130,7 @@ def test_no_certificate_outlives_its_ca(authority: CertificateAuthority) -> None
 
 @pytest.mark.parametrize("host", ["", "db 1", "db1:7411", "a..b", ".a", "a.", "-a", "*", "a*.b"])
 def test_a_host_that_is_none_is_refused(authority: CertificateAuthority, host: str) -> None:
-    with pytest.raises(ConfigurationError, match="neither a DNS name nor an IP address. Fix: "):
+    with pytest.raises(ConfigurationError, match=r"neither a DNS name nor an IP address. Fix: "):
         authority.node(1, [host], 90, NOW)
 
 
@@ -138,7 +138,7 @@ def test_a_host_that_is_none_is_refused(authority: CertificateAuthority, host: s
 def test_a_user_name_that_is_no_file_name_is_refused(
     authority: CertificateAuthority, name: str
 ) -> None:
-    with pytest.raises(ConfigurationError, match="can't stand in a certificate. Fix: "):
+    with pytest.raises(ConfigurationError, match=r"can't stand in a certificate. Fix: "):
         authority.user(name, 90, NOW)
 
 

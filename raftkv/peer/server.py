@@ -119,9 +119,8 @@ class PeerServer:
             self._credentials.tls,
             descriptors_max=self._limits.connections_max,
         )
-        port = await server.start(address)
         self._server = server
-        return port
+        return await server.start(address)
 
     def admit_peers(
         self, identity: PeerIdentity, handler: PeerHandler, contacted: Callable[[Caller], None]

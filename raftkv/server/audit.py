@@ -62,6 +62,13 @@ class Audit:
         """
         self._limited("refused", who, address, what, error, target)
 
+    def of_operator(self, what: str, file: str, error: RaftkvError | None = None) -> None:
+        """An act that whoever can write this node's disk has asked for with a file."""
+        result = "done" if error is None else "failed"
+        why = {} if error is None else {"reason": error.reason}
+        facts = {"result": result, "who": "the operator of this node's disk", "address": file}
+        write_at_any_level(self._log, "warning", "audit", **facts, what=what, **why)
+
     def _limited(
         self,
         result: str,

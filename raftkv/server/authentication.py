@@ -25,6 +25,7 @@ from raftkv.errors import Unauthenticated, Unavailable
 from raftkv.kv.rights import Rights
 from raftkv.rpc.v1 import auth_pb2
 from raftkv.server.node_port import NodePort
+from raftkv.tls.certificates import user_of_certificate
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
@@ -319,12 +320,3 @@ def new_service_token() -> NewServiceToken:
     id, secret = secrets.token_bytes(SERVICE_ID_BYTES), secrets.token_urlsafe(32)
     text = f"{_SERVICE_PREFIX}{id.hex()}_{secret}"
     return NewServiceToken(id, text, hashlib.sha256(secret.encode()).digest())
-
-
-# ---- certificates --------------------------------------------------------------------
-
-
-def user_of_certificate(context: Context) -> str | None:
-    """The user that the caller's certificate proves: its common name; None if it proves none."""
-    names = context.auth_context().get("x509_common_name", ())
-    return next((name.decode(errors="replace") for name in names), None) or None

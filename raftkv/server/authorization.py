@@ -204,7 +204,8 @@ class Requester:
                 " it serves only callers with a client certificate of a user. With one, add the"
                 " user root, grant it the role root, and enable authentication"
             )
-        grants = rights.grants_of(user) if rights.enabled else None
+        limited = rights.enabled and not self._is_open
+        grants = rights.grants_of(user) if limited else None
         if grants is not None and grants.root:
             grants = None
         if grants != self.grants:

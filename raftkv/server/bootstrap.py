@@ -6,15 +6,26 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from pathlib import Path
 from random import Random
 from typing import TypeVar
 
 import grpc
 
 from raftkv.config import Settings
-from raftkv.errors import ConfigurationError, MemberUnknown, NotLeader, RaftkvError, Unavailable
+from raftkv.errors import (
+    ConfigurationError,
+    MemberUnknown,
+    NotLeader,
+    PermissionDenied,
+    RaftkvError,
+    Unauthenticated,
+    Unavailable,
+)
+from raftkv.files import require_private
 from raftkv.node.founder import Founder
 from raftkv.rpc.v1 import api_pb2, api_pb2_grpc
+from raftkv.server.authentication import METADATA
 from raftkv.server.security import NodeSecurity
 from raftkv.storage.directory import DataDirectory
 from raftkv.storage.identity import DirectoryIdentity, Stage
@@ -64,11 +75,14 @@ async def identity_to_join(
 ) -> DirectoryIdentity:
     """The identity of a joining node, from the cluster at `settings.join`.
 
-    Raises `ConfigurationError` if this node has not been added to that cluster, and `Unavailable`
-    if no member answers.
+    Raises `ConfigurationError` if this node has not been added to that cluster or is not let in,
+    and `Unavailable` if no member answers.
     """
+    metadata = join_metadata(settings)
     reply = await _ask_any(
-        settings, security, lambda cluster: cluster.MemberList(_LIST, timeout=_LEFT)
+        settings,
+        security,
+        lambda cluster: cluster.MemberList(_LIST, timeout=_LEFT, metadata=metadata),
     )
     if settings.node_id not in (member.node_id for member in reply.members):
         raise _not_added(settings)
@@ -102,6 +116,7 @@ async def join(settings: Settings, security: NodeSecurity, identity: DirectoryId
         peer_address=settings.peer_advertise,
         client_address=settings.client_advertise,
     )
+    metadata = join_metadata(settings)
     # A hint names the leader by its client address, which this node may be unable to reach: then
     # it asks all members in turn.
     known = itertools.cycle(settings.addresses_to_join)
@@ -111,7 +126,10 @@ async def join(settings: Settings, security: NodeSecurity, identity: DirectoryId
     while True:
         try:
             await _ask(
-                address, security, lambda cluster: cluster.MemberJoin(request, timeout=_LEFT)
+                settings,
+                address,
+                security,
+                lambda cluster: cluster.MemberJoin(request, timeout=_LEFT, metadata=metadata),
             )
             return
         except MemberUnknown as error:
@@ -125,6 +143,27 @@ async def join(settings: Settings, security: NodeSecurity, identity: DirectoryId
             raise failure
         address = hint or next(known)
         await asyncio.sleep(RETRY_S)
+
+
+def join_metadata(settings: Settings) -> tuple[tuple[str, str], ...]:
+    """What authenticates this node's calls to the cluster that it joins, beside its certificate.
+
+    Raises `ConfigurationError` if the token can't be read, or others than its owner can read it.
+    """
+    if not settings.join_token_file:
+        return ()
+    path = Path(settings.join_token_file)
+    try:
+        token = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise ConfigurationError(
+            f"join_token_file is {path}, which can't be read: {reason}. Fix: write the token of a"
+            " user with the right `cluster` to it.",
+            key="join_token_file",
+        ) from error
+    require_private(path, "join_token_file")
+    return ((METADATA, f"Bearer {token}"),)
 
 
 _LIST = api_pb2.MemberListRequest()
@@ -149,11 +188,12 @@ async def _ask_any(
     *others, last = settings.addresses_to_join
     for address in others:
         with suppress(Unavailable):
-            return await _ask(address, security, call)
-    return await _ask(last, security, call)
+            return await _ask(settings, address, security, call)
+    return await _ask(settings, last, security, call)
 
 
 async def _ask(
+    settings: Settings,
     address: str,
     security: NodeSecurity,
     call: Callable[[api_pb2_grpc.ClusterStub], Awaitable[Reply]],
@@ -168,5 +208,13 @@ async def _ask(
                 error = Unavailable(
                     f"no member answers at {address} ({failed.details()}). Fix: check that the node"
                     " there runs, that join is its client address, and that client_tls is as there."
+                )
+            elif isinstance(error, (Unauthenticated, PermissionDenied)):
+                error = ConfigurationError(
+                    f"the member at {address} does not let node {settings.node_id} in:"
+                    f" {error.message}. Fix: write the token of a user with the right `cluster` to"
+                    " a file and set join_token_file, or set peer_cert_file and peer_key_file to"
+                    " the certificate of this node.",
+                    key="join_token_file",
                 )
             raise error from failed

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -23,12 +24,14 @@ from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
-from raftkv.errors import InvalidRequest, Overloaded, RaftkvError
+from raftkv.errors import InvalidRequest, Overloaded, RaftkvError, Unauthenticated
 from raftkv.logs import RateLimited
 from raftkv.server import failures
 from raftkv.server.request_reader import RequestReader
 from raftkv.server.services.lock_waits import WAITS_MAX
 from raftkv.server.traffic import UNFETCHED_BYTES_MAX, CallTraffic, ClientTraffic
+from raftkv.tls.certificates import certificate_of
+from raftkv.tls.deny import NO_CERTIFICATE_DENIED, DenyList
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
@@ -97,10 +100,12 @@ class CallIntake(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic i
         traffic: ClientTraffic,
         log: RateLimited,
         header: Callable[[], Any] = lambda: None,
+        deny_list: DenyList = NO_CERTIFICATE_DENIED,
     ) -> None:
         self._traffic = traffic
         self._log = log
         self._header = header
+        self._deny_list = deny_list
         self._reader = RequestReader()
         self._loop = asyncio.get_running_loop()
         self._slots = CallSlots()
@@ -151,11 +156,12 @@ class CallIntake(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic i
     ) -> None:
         traffic = await self._enter(path, method.kind, context)
         try:
-            if isinstance(method, StreamMethod):
-                await method.serve(requests, context, traffic)
-            else:
-                request = await self._request(method.request_type, context, traffic)
-                await method.serve(request, context, traffic)
+            async with self._guard(context):
+                if isinstance(method, StreamMethod):
+                    await method.serve(requests, context, traffic)
+                else:
+                    request = await self._request(method.request_type, context, traffic)
+                    await method.serve(request, context, traffic)
         except grpc.aio.BaseError as error:
             _leave_ended_call(error)
         except Exception as error:  # noqa: BLE001 (the caller gets a typed error of any defect)
@@ -165,8 +171,10 @@ class CallIntake(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic i
         """Take a slot until the call is over. Ends the call if there is none."""
         peer = context.peer()
         try:
+            if self._deny_list.in_use and (certificate := certificate_of(context)) is not None:
+                self._deny_list.require(certificate)
             self._slots.enter(kind, peer)
-        except Overloaded as error:
+        except (Overloaded, Unauthenticated) as error:
             await self._fail(path, context, error)
         traffic = self._traffic.open(peer)
 
@@ -176,6 +184,12 @@ class CallIntake(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic i
 
         context.add_done_callback(leave)  # type: ignore[arg-type]  # wrong type in the stubs
         return traffic
+
+    def _guard(self, context: Context) -> AbstractAsyncContextManager[None]:
+        """Ends a stream whose caller's certificate comes on the deny list."""
+        if not self._deny_list.in_use or (certificate := certificate_of(context)) is None:
+            return nullcontext()
+        return self._deny_list.guard(certificate)
 
     async def _request(
         self, request_type: type[Message], context: Context, traffic: CallTraffic

@@ -121,7 +121,7 @@ class ClientServer:
         calls = UnaryCalls(node, authorizer, self._admission, deadlines, log, on_broken)
         self._health = Health(node)
         self._pipelines = PipelineService(
-            node, reader, authorizer, self._admission, deadlines, limits, log, require_room
+            reader, authorizer, self._admission, deadlines, limits, log, require_room
         )
         self._watches = WatchService(node, authorizer, self._admission, settings, on_broken)
         self._leases = LeaseService(node, reader, calls, deadlines)
@@ -144,6 +144,7 @@ class ClientServer:
             ClientTraffic(),
             RateLimited(log, asyncio.get_running_loop().time),
             lambda: identity_header(node),
+            tls.deny_list,
         )
         self._server = GrpcPort(
             "client", self._intake, options(limits), tls, descriptors_max=descriptors_max

@@ -15,9 +15,11 @@ from raftkv.node.node import Node
 from raftkv.peer.secret import read_secret
 from raftkv.raft.ready import RaftConfig
 from raftkv.server import bootstrap, resources
+from raftkv.server.audit import Audit
 from raftkv.server.disk_space import DiskSpace
 from raftkv.server.grpc_server import ClientServer
 from raftkv.server.peer_network import PeerNetwork
+from raftkv.server.root_reset import RootReset
 from raftkv.server.security import NodeSecurity
 from raftkv.server.standby import StandbyServer
 from raftkv.storage.directory import DataDirectory, open_directory, read_identity
@@ -47,6 +49,8 @@ class NodeProcess:
     6. Open the log and the state, recover the node, and admit peers.
     7. Open the client port (`ClientServer`).
     8. Check the disk's space periodically (`DiskSpace`).
+
+    After step 6 a reset of root is proposed, if its operator has left one (`RootReset`).
 
     `client_port` and `peer_port` are known after the start.
     """
@@ -208,6 +212,13 @@ class NodeProcess:
         self._opened.push_async_callback(node.stop)
         node.stopped.add_done_callback(lambda stopped: self._node_stopped(stopped.result()))
         peers.admit_peers(node, identity)
+        self._reset_root(node)
+
+    def _reset_root(self, node: Node) -> None:
+        loop, log = asyncio.get_running_loop(), self._log
+        reset = RootReset(node, self._settings.data_dir, Audit(log, loop.time), log)
+        resetting = loop.create_task(reset.run())
+        self._opened.callback(resetting.cancel)
 
     async def _open_client_port(self, directory: DataDirectory) -> None:
         space = DiskSpace(directory.reserve, self._log)

@@ -61,17 +61,16 @@ class NodeSecurity:
         """Read changed files again, and warn of certificates that expire, until cancelled."""
         while self.client.store or self.peer.store:
             # On a thread: the event loop must not wait for a disk.
-            denied = await asyncio.to_thread(self._refresh, log)
-            if denied:
-                self.deny_list.changed()
+            await asyncio.to_thread(self._refresh, log)
+            self.deny_list.end_denied()
             await asyncio.sleep(REFRESH_INTERVAL_S)
 
-    def _refresh(self, log: Logger) -> bool:
+    def _refresh(self, log: Logger) -> None:
         for port in (self.client, self.peer):
             if port.store is not None:
                 port.store.refresh(log)
                 port.store.warn_of_expiry(log, datetime.now(UTC))
-        return self.deny_list.refresh(log)
+        self.deny_list.refresh(log)
 
     async def channel_to_member(self, address: str) -> grpc.aio.Channel:
         """A channel to the client port of a member of the cluster to join.

@@ -59,8 +59,8 @@ class StandbyServer:
             for method in service.methods
         }
         status = {_STATUS: UnaryMethod(api_pb2.StatusRequest, self._answer_status)}
-        health = Health(None).methods()
-        intake = CallIntake(refused | status | health, ClientTraffic(), log)
+        methods = refused | status | Health(None).methods()
+        intake = CallIntake(methods, ClientTraffic(), log, deny_list=tls.deny_list)
         self._server = GrpcPort(
             "client", intake, options(Limits()), tls, descriptors_max=descriptors_max
         )

@@ -3,6 +3,7 @@
 <data directory>/
 ├── identity.json   the cluster and the node that it belongs to (identity.py)
 ├── lock            held with flock while a process uses the directory
+├── root-reset.json a new password for the user root, until it is applied (server/root_reset.py)
 ├── reserve         space for a start on a full disk (reserve.py)
 ├── log/            the Raft log (log_store.py)
 └── state/          the applied state (state_storage.py)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Final
 
-from raftkv.errors import ConfigurationError
+from raftkv.errors import ConfigurationError, Unauthenticated
 from raftkv.logs import Logger
+from raftkv.tls.certificates import Certificate
 from raftkv.tls.files import state_of
 
 SETTING = "certificate_deny_file"
@@ -24,38 +28,64 @@ class DenyList:
         self._path = path
         self._state = state_of(path) if path else None
         self._serials = read_serials(path) if path else frozenset[int]()
-        self._listeners: list[Callable[[], None]] = []
+        self._streams: dict[asyncio.Timeout, int] = {}
 
     def __contains__(self, serial: int) -> bool:
         return serial in self._serials
 
-    def on_change(self, listener: Callable[[], None]) -> None:
-        """Call `listener` after each change of the list."""
-        self._listeners.append(listener)
+    @property
+    def in_use(self) -> bool:
+        """Whether there is a file."""
+        return bool(self._path)
 
-    def refresh(self, log: Logger) -> bool:
-        """Read the file again if it has changed. Returns whether the list is another one.
+    def require(self, certificate: Certificate) -> None:
+        """Raise `Unauthenticated` if the certificate is on the list."""
+        if certificate.serial in self._serials:
+            raise Unauthenticated(
+                f"the certificate of {certificate.common_name or 'the caller'} (serial"
+                f" {certificate.serial:x}) is on this cluster's deny list; use a new certificate"
+            )
+
+    @asynccontextmanager
+    async def guard(self, certificate: Certificate) -> AsyncIterator[None]:
+        """Raises `Unauthenticated` in the body as soon as the certificate is on the list."""
+        try:
+            async with asyncio.timeout(None) as stream:
+                self._streams[stream] = certificate.serial
+                try:
+                    yield
+                finally:
+                    del self._streams[stream]
+        except TimeoutError:
+            if stream.expired():
+                self.require(certificate)
+            raise
+
+    def end_denied(self) -> None:
+        """End what `guard` guards, where it is on the list now."""
+        now = asyncio.get_running_loop().time()
+        for stream, serial in self._streams.items():
+            if serial in self._serials and not stream.expired():
+                stream.reschedule(now)
+
+    def refresh(self, log: Logger) -> None:
+        """Read the file again if it has changed. May run on any one thread.
 
         A list that can't be read is logged, and the one before stays in force.
         """
         if not self._path or (state := state_of(self._path)) == self._state:
-            return False
+            return
         self._state = state
         try:
             serials = read_serials(self._path)
         except ConfigurationError as error:
             log.error("certificate_deny_list_not_taken", message=error.message)
-            return False
-        if serials == self._serials:
-            return False
+            return
         self._serials = serials
         log.info("certificate_deny_list_read", file=self._path, serials=len(serials))
-        return True
 
-    def changed(self) -> None:
-        """Call the listeners."""
-        for listener in self._listeners:
-            listener()
+
+NO_CERTIFICATE_DENIED: Final = DenyList()
 
 
 def read_serials(path: str) -> frozenset[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -13,7 +13,7 @@ import grpc
 
 from raftkv.errors import AddressInUse
 from raftkv.tls.credentials import server_credentials
-from raftkv.tls.deny import DenyList
+from raftkv.tls.deny import NO_CERTIFICATE_DENIED, DenyList
 from raftkv.tls.listener import RelayListener
 from raftkv.tls.store import CertificateStore
 
@@ -56,7 +56,7 @@ class PortTls:
     mode: TlsMode = TlsMode.OFF
     store: CertificateStore | None = None
     client_certificates: ClientCertificates = ClientCertificates.NONE
-    deny_list: DenyList = field(default_factory=DenyList)
+    deny_list: DenyList = NO_CERTIFICATE_DENIED
 
     @property
     def relayed(self) -> bool:

@@ -1,6 +1,6 @@
 """Tests of the client run on virtual time, against a scripted cluster in memory.
 
-Only those of the gRPC link itself have real sockets.
+Only those of the gRPC link itself, with TLS or without, have real sockets.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from raftkv.client.settings import ClientSettings
 from tests.client.scripted import ScriptedCluster
 from tests.client.watch_cluster import WatchCluster
 
+WITH_SOCKETS = ("test_grpc_link.py", "test_tls_handshakes.py")
+
 
 def pytest_asyncio_loop_factories(
     item: pytest.Item,
 ) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    if item.path.name == "test_grpc_link.py":
+    if item.path.name in WITH_SOCKETS:
         return {"real-sockets": asyncio.new_event_loop}
     return {"virtual-time": async_solipsism.EventLoop}
 

@@ -36,6 +36,7 @@ from raftkv.raft.entry import Address
 from raftkv.raft.messages import InstallSnapshot, Message
 from raftkv.rpc.v1 import peer_pb2
 from raftkv.storage.ports import Start
+from raftkv.tls.port import PLAINTEXT, PortTls
 
 DEADLINE_S = 20.0
 INCARNATION = 0xF00D
@@ -135,10 +136,11 @@ class PeerSide:
     clock: LamportClock
     secret: ClusterSecret
     founder: FixedFounder
+    tls: PortTls = PLAINTEXT
 
     @property
     def credentials(self) -> Credentials:
-        return Credentials(self.identity, self.secret)
+        return Credentials(self.identity, self.secret, self.tls, "raftkv")
 
     @property
     def address(self) -> str:
@@ -184,6 +186,7 @@ class Loopback:
         secret: bytes = b"",
         hints: Mapping[int, str] | None = None,
         started: bool = True,
+        tls: PortTls = PLAINTEXT,
         **changed: Any,
     ) -> PeerSide:
         """The peer side of a node; `changed` are fields of its identity."""
@@ -192,7 +195,7 @@ class Loopback:
         identity = replace(PeerIdentity(7, INCARNATION, node_id, address, node_id), **changed)
         handler = Recorder(self.directory / f"node-{len(self.sides)}")
         clock, rng = LamportClock(), Random(node_id)
-        credentials = Credentials(identity, ClusterSecret(secret))
+        credentials = Credentials(identity, ClusterSecret(secret), tls, "raftkv")
         links = (
             GrpcPeerLinks(
                 credentials, rng, self.disk, clock, hints, stall_timeout_s=stall_timeout_s
@@ -211,7 +214,7 @@ class Loopback:
             decode=decode_frame if trace is None else trace.decode,
             limits=PeerPortLimits(stall_timeout_s=stall_timeout_s),
         )
-        side = PeerSide(identity, handler, links, server, clock, credentials.secret, founder)
+        side = PeerSide(identity, handler, links, server, clock, credentials.secret, founder, tls)
         if started:
             side.admit_peers()
         await side.listen()

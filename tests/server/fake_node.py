@@ -39,6 +39,7 @@ class FakeNode:
     """The interface of `raftkv.server.node_port.Node`."""
 
     def __init__(self, settings: Settings, store: StateStore | None = None) -> None:
+        self.settings = settings
         self.node_id = 1
         self.cluster_id = 0xC0FFEE
         self.incarnation = 0xF00D
@@ -285,8 +286,11 @@ async def open_server(
 class Pipeline:
     """A client's end of a pipeline, message by message."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
-        self.call = channel.stream_stream("/raftkv.rpc.v1.Pipeline/Open")()
+    def __init__(
+        self, channel: grpc.aio.Channel, metadata: tuple[tuple[str, str], ...] = ()
+    ) -> None:
+        open_stream = channel.stream_stream("/raftkv.rpc.v1.Pipeline/Open")
+        self.call = open_stream(metadata=metadata)
 
     async def send_commands(
         self, number: int, *commands: kv_pb2.Command, timeout_ms: int = 0

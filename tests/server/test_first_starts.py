@@ -465,10 +465,10 @@ async def test_a_node_whose_client_port_is_taken_when_it_enters_standby_stops(
     settings = settings_of(tmp_path / "node")
     async with running(settings) as process:
 
-        def taken(_: object, address: str) -> int:
+        async def taken(_: object, address: str) -> int:
             raise AddressInUse(f"the client port can't listen on {address}")
 
-        monkeypatch.setattr(standby, "listen", taken)
+        monkeypatch.setattr(standby.StandbyServer, "start", taken)
         process._node.driver.finish(OutOfService(REASON))
         async with asyncio.timeout(PATIENCE_S):
             reason = await process.wait_stopped()

@@ -53,7 +53,9 @@ async def test_renewals_of_all_streams_in_one_turn_share_a_command(
 ) -> None:
     leases = [grant(server) for _ in range(3)]
     service = server.client_server._leases
-    told = await asyncio.gather(*(service._renewals.renew([lease, 99], NO_AUTHOR) for lease in leases))
+    told = await asyncio.gather(
+        *(service._renewals.renew([lease, 99], NO_AUTHOR) for lease in leases)
+    )
     assert renewals(server) == [[leases[0], 99, *leases[1:]]]
     assert told == [frozenset({99})] * 3
 

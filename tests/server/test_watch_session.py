@@ -52,7 +52,7 @@ class Node:
     def use_short_steps(self) -> None:
         """A run of entries takes many steps from now on."""
         self.db.restart(step_units=1)
-        self.changes = ChangeFeed(self.db.machine)
+        self.changes.replace(self.db.machine)
 
     def begin_run(self, *keys: bytes) -> Steps[list[Applied]]:
         """A run in which these keys are put, and of which the first one was."""

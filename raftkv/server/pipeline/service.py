@@ -29,7 +29,6 @@ from raftkv.server.admission import Admission
 from raftkv.server.authorization import Authorizer, identity_header
 from raftkv.server.calls import Deadlines, header_of
 from raftkv.server.disk_space import RequireRoom, room_for_all
-from raftkv.server.node_port import NodePort
 from raftkv.server.pipeline.stream import PipelineStream
 from raftkv.server.reads import ReadHandler
 from raftkv.server.traffic import CallTraffic, untracked
@@ -67,7 +66,6 @@ class PipelineService:
 
     def __init__(
         self,
-        node: NodePort,
         reader: ReadHandler,
         authorizer: Authorizer,
         admission: Admission,
@@ -76,7 +74,7 @@ class PipelineService:
         log: Logger,
         require_room: RequireRoom = room_for_all,
     ) -> None:
-        self._node = node
+        self._node = authorizer.node
         self._reader = reader
         self._authorizer = authorizer
         self._admission = admission

@@ -23,12 +23,12 @@ from raftkv.rpc.v1 import api_pb2, api_pb2_grpc, auth_pb2, kv_pb2
 from raftkv.server.authentication import (
     SESSION_TOKEN_TTL_MS,
     new_service_token,
-    user_of_certificate,
 )
 from raftkv.server.calls import UnaryCall, UnaryCalls, act_call, admin_call, header_of
 from raftkv.server.node_port import NodePort
 from raftkv.server.passwords import FailedAttempts, PasswordHashing
 from raftkv.server.reads import ReadHandler
+from raftkv.tls.certificates import user_of_certificate
 from raftkv.wire.failures import error_of
 
 JUST_AUTHENTICATED_MS: Final = 60_000

@@ -121,7 +121,7 @@ class SimulatedClientServer:
         authorizer = Authorizer(node, settings, log)
         calls = UnaryCalls(node, authorizer, admission, deadlines, log, on_broken)
         self._pipelines = PipelineService(
-            node, reader, authorizer, admission, deadlines, settings.limits, log
+            reader, authorizer, admission, deadlines, settings.limits, log
         )
         self._watches = WatchService(node, authorizer, admission, settings, on_broken)
         self._streams: dict[str, Callable[[Any, Any], Awaitable[None]]] = {
