@@ -52,6 +52,9 @@ class Checked(NamedTuple):
     weight: int
     """The cost of the batch at most, in commands on one key."""
 
+    compactions: Sequence[tuple[int, int]] = ()
+    """The revisions to compact, each after the position of its command: administrative acts."""
+
 
 def check_batch(batch: kv_pb2.CommandBatch, limits: Limits) -> Checked:
     """Check all commands of the batch, and weigh it."""
@@ -67,6 +70,7 @@ def check_in_steps(
     """
     pace = Pace()
     refused: list[tuple[int, RaftkvError]] = []
+    compactions: list[tuple[int, int]] = []
     weight = len(batch.commands)
     batch_bytes = batch.ByteSize()
     try:
@@ -87,10 +91,12 @@ def check_in_steps(
             refused.append((position, error))
         else:
             weight += _further_weight(command)
+            if command.HasField("compact"):
+                compactions.append((position, command.compact.revision))
         operations = _operations_total(command.transaction)  # of another command: none
         if pace.spend(UNITS_PER_CHECK * (2 + operations)):
             yield
-    return Checked(refused, weight)
+    return Checked(refused, weight, compactions)
 
 
 def check_forwarded(commands: bytes, limits: Limits) -> Steps[Checked]:

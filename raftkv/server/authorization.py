@@ -240,6 +240,11 @@ class Requester:
         address = address_of(real_peer(self._context))
         self._authorizer.audit.act(self.name, address, what, error, **target)
 
+    def report_compaction(self, revision: int, error: RaftkvError | None) -> None:
+        """Write the audit event of a compaction; that of a refusal is written by `report`."""
+        if not isinstance(error, (PermissionDenied, Unauthenticated)):
+            self.report_act("KV.Compact", {"revision": revision}, error)
+
     # ---- what ------------------------------------------------------------------------
 
     def require(self, *needs: Need | AdminRight) -> None:

@@ -13,7 +13,7 @@ import grpc
 import structlog
 
 from raftkv.config import Settings
-from raftkv.errors import InvariantViolation, RaftkvError
+from raftkv.errors import InvariantViolation, OutcomeUnknown, RaftkvError
 from raftkv.logs import Logger
 from raftkv.peer.ports import Author
 from raftkv.rpc.v1 import api_pb2
@@ -140,6 +140,11 @@ class UnaryCalls:
                 else:
                     requester.report(error)
                 await abort(context, error, header_of(self._node))
+            except asyncio.CancelledError:
+                if act is not None and requester is not None:
+                    gone = OutcomeUnknown("the caller did not wait for the result")
+                    requester.report_act(act.what, act.target, gone)
+                raise
             finally:
                 took_ms = (self._loop.time() - arrived) * 1000
                 self._log.debug("call", kind=kind, failure=failure, took_ms=took_ms)

@@ -194,7 +194,7 @@ class FailedAttempts:
         if left_s > 0:
             raise Unauthenticated(
                 f"too many attempts with a wrong user name or password; try again after"
-                f" {left_s:.1f} s",
+                f" {left_s:.2f} s",
                 retry_after_s=left_s,
             )
 

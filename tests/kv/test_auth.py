@@ -201,3 +201,42 @@ def test_the_rights_are_the_same_after_a_restart(secured: SecuredDriver) -> None
     before = secured.machine.rights
     secured.restart()
     assert secured.machine.rights == before
+
+
+def test_only_a_node_resets_root_and_the_same_reset_has_an_effect_once(
+    secured: SecuredDriver,
+) -> None:
+    def reset(user: str = "") -> pb.Result:
+        command = auth.AuthCommand(root_reset=auth.RootReset(password_hash="new"))
+        return secured.run(pb.Command(auth=command, idempotency_key=b"reset"), user)
+
+    assert reset("app").failure.reason == "PERMISSION_DENIED"
+    assert reset(ROOT).failure.reason == "REFUSED"
+    before = secured.machine.rights.user_named(ROOT)
+    secured.change(ROOT, disable=auth.AuthDisable())
+    secured.change(ROOT, user_delete=auth.UserDelete(name=ROOT))
+    assert not reset().HasField("failure")
+    added = secured.machine.rights.user_named(ROOT)
+    assert (added.password_hash, list(added.roles)) == ("new", [ROOT])
+    assert added.id != before.id
+    secured.change(ROOT, user_set_password=auth.UserSetPassword(name=ROOT, password_hash="newer"))
+    assert not reset().HasField("failure")
+    assert secured.machine.rights.user_named(ROOT).password_hash == "newer"
+    secured.restart()
+    assert secured.machine.rights.user_named(ROOT).password_hash == "newer"
+
+
+def test_a_reset_gives_root_its_role_back_while_authentication_is_enabled(
+    secured: SecuredDriver,
+) -> None:
+    secured.add_user("other", ROOT)
+    secured.change("other", user_revoke_role=auth.UserRevokeRole(name=ROOT, role=ROOT))
+    result = secured.change(root_reset=auth.RootReset(password_hash="new"))
+    assert not result.HasField("failure")
+    assert list(secured.machine.rights.user_named(ROOT).roles) == [ROOT]
+    assert secured.machine.rights.enabled
+
+
+def test_a_token_ends_at_a_time_that_can_be_told(secured: SecuredDriver) -> None:
+    token = auth.TokenCreate(user="app", id=b"t", secret_hash=b"h" * 32, ttl_ms=(1 << 63) - 1)
+    assert secured.change(ROOT, token_create=token).failure.reason == "INVALID_REQUEST"

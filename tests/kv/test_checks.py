@@ -27,6 +27,7 @@ from raftkv.kv.validation import (
     check_forwarded,
     check_range,
 )
+from raftkv.rpc.v1 import auth_pb2
 from raftkv.rpc.v1 import kv_pb2 as pb
 
 from .harness import EVERYTHING, batch, delete, grant, put, transaction
@@ -267,6 +268,20 @@ def test_forwarded_commands_pass_the_same_checks_as_those_of_clients(
     ).refused
     assert isinstance(found, error)
     assert says in found.message
+
+
+def test_commands_on_users_are_taken_from_nodes_only() -> None:
+    change = pb.Command(auth=auth_pb2.AuthCommand(enable=auth_pb2.AuthEnable()))
+    ((position, refused),) = check_batch(batch(put(b"k"), change), LIMITS).refused
+    assert position == 1
+    assert "service Auth" in refused.message
+    forwarded = check_forwarded(batch(put(b"k"), change).SerializeToString(), LIMITS)
+    assert run(forwarded).refused == []
+
+
+def test_compactions_are_found_with_their_positions() -> None:
+    compact = pb.Command(compact=pb.Compact(revision=7))
+    assert list(check_batch(batch(put(b"k"), compact), LIMITS).compactions) == [(1, 7)]
 
 
 def test_bytes_that_are_no_batch_are_refused_from_another_node() -> None:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import argon2
+import grpc
 import jwt
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from secured_node import PASSWORD, SecuredNode, secured_node, settings_of
 
 from raftkv.errors import (
@@ -149,14 +155,32 @@ class CertificateContext:
     """The context of a call over TLS, as gRPC gives it: the certificate has been verified."""
 
     def __init__(self, name: str, **metadata: str) -> None:
-        self._name = name
+        self._certificate = certificate_of(name) if name else b""
         self._metadata = tuple(metadata.items())
 
+    def peer(self) -> str:
+        return "ipv4:192.0.2.1:50000"
+
+    def time_remaining(self) -> None:
+        return None
+
     def auth_context(self) -> dict[str, list[bytes]]:
-        return {"x509_common_name": [self._name.encode()]} if self._name else {}
+        return {"x509_pem_cert": [self._certificate]} if self._certificate else {}
 
     def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
         return self._metadata
+
+    async def abort(self, code: Any, details: str, metadata: Any = ()) -> None:
+        raise grpc.aio.AbortError(details)
+
+
+def certificate_of(name: str) -> bytes:
+    """A certificate with this common name; whoever has verified it has trusted its issuer."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(subject, subject, key.public_key(), 1, now, now)
+    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
 async def test_a_certificate_stands_for_the_user_that_it_names(node: SecuredNode) -> None:
@@ -176,6 +200,22 @@ async def test_a_certificate_stands_for_the_user_that_it_names(node: SecuredNode
     basic: Any = CertificateContext(ROOT, authorization="Basic cm9vdDpyb290")
     with pytest.raises(Unauthenticated, match="Bearer"):
         checks.of_call(basic)
+
+
+async def test_a_certificate_gives_a_session_token_of_its_user(node: SecuredNode) -> None:
+    await node.add_root()
+    service = node.process._client_server._auth
+    request = api.AuthenticateRequest()
+    of_root: Any = CertificateContext(ROOT)
+    reply = await service.Authenticate(request, of_root)
+    await node.auth("Enable", reply.token)
+    for named in (CertificateContext("stranger"), CertificateContext("")):
+        context: Any = named
+        with pytest.raises(grpc.aio.AbortError):
+            await service.Authenticate(request, context)
+    other: Any = CertificateContext(ROOT)
+    with pytest.raises(grpc.aio.AbortError, match="not that of the user"):
+        await service.Authenticate(api.AuthenticateRequest(name="app"), other)
 
 
 async def test_unchanged_rights_are_not_evaluated_again(node: SecuredNode) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -50,6 +50,8 @@ class _Request:
     arrived: float
     kind: str = ""
     parts: int = 0
+    compactions: Sequence[tuple[int, int]] = ()
+    """See `Checked`."""
 
 
 class _Admitted(NamedTuple):
@@ -202,6 +204,7 @@ class PipelineService:
             if position != WHOLE_BATCH:
                 refused.facts["position"] = str(position)
             raise refused
+        request.compactions = checked.compactions
         try:
             author = yield from request.stream.requester.check_batch(batch)
         except PermissionDenied:
@@ -273,7 +276,18 @@ class PipelineService:
                 self._report_denied(request, reply.results)
         else:
             reply = self._failure(request, failures.of_write(error))
+        if request.compactions:
+            self._report_compactions(request, reply)
         self._finish(request, reply)
+
+    def _report_compactions(self, request: _Request, reply: api_pb2.PipelineReply) -> None:
+        outcome = kv_pb2.BatchResult.FromString(reply.results)
+        for position, revision in request.compactions:
+            failure = reply.failure if reply.HasField("failure") else outcome.failure
+            if not failure.reason and outcome.results[position].HasField("failure"):
+                failure = outcome.results[position].failure
+            error = error_of(failure) if failure.reason else None
+            request.stream.requester.report_compaction(revision, error)
 
     def _report_denied(self, request: _Request, results: bytes) -> None:
         """Report what was refused at apply: the uses of leases and sessions of other users, and

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 
+from raftkv.errors import OutcomeUnknown, RaftkvError
 from raftkv.kv.limits import Limits
 from raftkv.kv.validation import check_batch
 from raftkv.rpc.v1 import api_pb2, api_pb2_grpc, kv_pb2
@@ -39,23 +40,27 @@ class KVService(api_pb2_grpc.KVServicer):
     ) -> api_pb2.ExecuteReply:
         batch = kv_pb2.CommandBatch(commands=[request.command])
         checked = check_batch(batch, self._limits)
-        for _, error in checked.refused:
-            raise error
+        for _, refused in checked.refused:
+            raise refused
         self._require_room(batch)
         author = await call.requester.admit_command(request.command, call.deadline)
-        results = await self._node.submit(
-            batch.SerializeToString(),
-            call.deadline,
-            client=call.share.number,
-            weight=checked.weight,
-            author=author,
-        )
-        outcome = kv_pb2.BatchResult.FromString(results)
-        if outcome.HasField("failure"):
-            raise error_of(outcome.failure)
-        result = outcome.results[0]
-        if result.HasField("failure"):
-            raise error_of(result.failure)
+        error: RaftkvError | None = OutcomeUnknown("the caller did not wait for the result")
+        try:
+            results = await self._node.submit(
+                batch.SerializeToString(),
+                call.deadline,
+                client=call.share.number,
+                weight=checked.weight,
+                author=author,
+            )
+            result = _only_result(results)
+            error = None
+        except RaftkvError as failed:
+            error = failed
+            raise
+        finally:
+            for _, revision in checked.compactions:
+                call.requester.report_compaction(revision, error)
         return api_pb2.ExecuteReply(header=header_of(self._node), result=result)
 
     @data_call("kv.range")
@@ -100,3 +105,14 @@ class KVService(api_pb2_grpc.KVServicer):
             raise error_of(result.failure)
         await asyncio.sleep(0)
         return result, answer.staleness_ms
+
+
+def _only_result(results: bytes) -> kv_pb2.Result:
+    """The result of a batch of one command. Raises its failure."""
+    outcome = kv_pb2.BatchResult.FromString(results)
+    if outcome.HasField("failure"):
+        raise error_of(outcome.failure)
+    (result,) = outcome.results
+    if result.HasField("failure"):
+        raise error_of(result.failure)
+    return result
