@@ -31,7 +31,7 @@ if TYPE_CHECKING:
         Client as Client,
         connect as connect,
     )
-    from raftkv.client.connection.tls import Tls as Tls
+    from raftkv.client.tls import Tls as Tls
     from raftkv.client.coordination.election import (
         Election as Election,
         LeaderInfo as LeaderInfo,
@@ -77,8 +77,8 @@ if TYPE_CHECKING:
         Role as Role,
     )
     from raftkv.client.model.users import (
-        Access as Access,
-        AdminRight as AdminRight,
+        KeyAccess as KeyAccess,
+        AdministrativeRight as AdministrativeRight,
         AuthStatus as AuthStatus,
         NewToken as NewToken,
         Permission as Permission,

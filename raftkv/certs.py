@@ -30,7 +30,6 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from raftkv.errors import ConfigurationError
 
 CA_DAYS: Final = 3_650
-DAYS: Final = 90
 DEFAULT_HOSTS: Final = ("localhost", "127.0.0.1", "::1")
 CLOCK_SKEW: Final = timedelta(minutes=5)
 """A certificate is valid from this long before it is made: other machines' clocks may be behind."""

@@ -22,6 +22,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 CA = "ca"
+DAYS = 90
 
 app = typer.Typer(
     no_args_is_help=True, help="Make certificates for the nodes and users of a cluster."
@@ -44,7 +45,7 @@ def init(
     """Make the CA of a cluster: DIR/ca.pem and its key DIR/ca-key.pem, valid for ten years.
 
     An existing CA is never overwritten. Nodes and clients need ca.pem. Keep ca-key.pem off the
-    nodes: whoever has it can be any node and any user.
+    nodes: whoever has it can act as any node and any user.
     """
     _report(context, write_ca(directory, cluster_name))
 
@@ -63,7 +64,7 @@ def node(
             " May be given several times. Without it: localhost, 127.0.0.1 and ::1.",
         ),
     ] = None,
-    days: DaysOption = 90,
+    days: DaysOption = DAYS,
 ) -> None:
     """Make a node's certificate and key: DIR/node-ID.pem and DIR/node-ID-key.pem.
 
@@ -77,7 +78,7 @@ def user(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="The user's name.")],
     directory: DirectoryOption,
-    days: DaysOption = 90,
+    days: DaysOption = DAYS,
 ) -> None:
     """Make a user's certificate and key: DIR/user-NAME.pem and DIR/user-NAME-key.pem.
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -27,15 +29,22 @@ def dev(
     client_port: Annotated[int, typer.Option(help="Of node 1; the others follow.")] = 7411,
     peer_port: Annotated[int, typer.Option(help="Of node 1; the others follow.")] = 7511,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+    secure: Annotated[
+        bool, typer.Option("--secure", help="With TLS, authentication and the user root.")
+    ] = False,
 ) -> None:
     """Run a cluster in this terminal, one process per node. Ctrl-C stops it, twice at once.
 
     A node that ends is not started again, so you can kill one and see what happens. However this
     command ends, be it by SIGKILL, its nodes end with it and a temporary directory is removed.
+
+    With --secure it makes certificates and a password below the data, and prints how to use them.
     """
     import asyncio
 
+    from raftkv.cli.dev_security import DevSecurity
     from raftkv.cli.dev_terminal import DevTerminal
+    from raftkv.client.credentials import PASSWORD_VARIABLE, TOKEN_VARIABLE, USER_VARIABLE
 
     if temporary and data_dir is not None:
         raise InvalidRequest("--temporary and --data-dir exclude each other; leave out one of them")
@@ -44,7 +53,8 @@ def dev(
         directory = Path(tempfile.mkdtemp(prefix="raftkv-"))
     with Reaper(grace_s=0.0, directory=directory if temporary else None) as reaper:
         # A cluster's identity includes its addresses, so each set of ports has its own directory.
-        cluster_directory = directory / f"dev-{nodes}-{client_port}-{peer_port}"
+        name = f"dev-{nodes}-{client_port}-{peer_port}"
+        cluster_directory = directory / (f"{name}-secure" if secure else name)
         cluster = local_cluster(
             range(client_port, client_port + nodes),
             range(peer_port, peer_port + nodes),
@@ -52,7 +62,16 @@ def dev(
             "dev",
         )
         check_ports(cluster)
-        code = asyncio.run(DevTerminal(cluster, log_level, reaper).run())
+        for variable in (USER_VARIABLE, PASSWORD_VARIABLE, TOKEN_VARIABLE):
+            os.environ.pop(variable, None)  # they are those of another cluster
+        security = None
+        if secure:
+            security = DevSecurity.of_cluster(cluster, cluster_directory / "security")
+            cluster = [
+                replace(node, settings=tuple(security.settings_of(node.node_id)))
+                for node in cluster
+            ]
+        code = asyncio.run(DevTerminal(cluster, log_level, reaper, security).run())
     if not temporary:
         typer.echo(f"raftkv dev | the data are in {cluster_directory}")
     raise typer.Exit(code)

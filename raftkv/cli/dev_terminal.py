@@ -15,12 +15,15 @@ from raftkv.cli.local_cluster import LocalNode, node_environment
 from raftkv.cli.streams import reader_gone
 
 if TYPE_CHECKING:
+    from raftkv.cli.dev_security import DevSecurity
     from raftkv.cli.guarded.reaper import Reaper
+    from raftkv.client.client import Client
     from raftkv.client.model.status import NodeStatus
     from raftkv.errors import RaftkvError
 
 STOP = (signal.SIGTERM, signal.SIGINT)  # either stops a node gracefully
 STOP_S_MAX = 10.0
+CONNECT_S_MAX = 1.0
 REMOVED = b"removed_from_cluster"  # logged by a node that must not be started again
 # Starts the node once the reaper has its process group: it waits for a line on standard input.
 GATED = ("sh", "-c", 'read -r _ && exec "$@" </dev/null', "sh")
@@ -30,8 +33,15 @@ COLOURS = (36, 33, 35, 32, 34, 31, 96)  # ANSI
 class DevTerminal:
     """The nodes' processes and their output."""
 
-    def __init__(self, cluster: Sequence[LocalNode], log_level: str, reaper: Reaper) -> None:
+    def __init__(
+        self,
+        cluster: Sequence[LocalNode],
+        log_level: str,
+        reaper: Reaper,
+        security: DevSecurity | None = None,
+    ) -> None:
         self._cluster = cluster
+        self._security = security
         self._reaper = reaper
         self._log_level = log_level
         self._processes: dict[int, asyncio.subprocess.Process] = {}
@@ -127,23 +137,30 @@ class DevTerminal:
 
     async def _print_usage(self) -> None:
         """Print how to use the cluster as soon as it has a leader."""
-        from raftkv.client.client import connect
-        from raftkv.errors import ConnectionFailed
+        from raftkv.errors import OutcomeUnknown, Unauthenticated, Unavailable
 
         endpoints = ",".join(node.client_address for node in self._cluster)
         leader = None
         while leader is None:
             try:
-                async with connect(endpoints, timeout=1.0) as client:
+                async with await self._connect(endpoints) as client:
                     leader = own_leader((await client.status_all()).values(), self._up_ms())
-            except ConnectionFailed:
+            except (Unavailable, OutcomeUnknown):
                 continue
+            except Unauthenticated as error:
+                self._print_own(f"can't log in, has the password been changed? ({error})")
+                return
             await asyncio.sleep(0.1)
         pid = self._processes[leader.node_id].pid
-        elsewhere = [] if endpoints == DEFAULT_ENDPOINTS else [endpoints]
+        if self._security is not None:
+            exports = self._security.usage(endpoints)
+        elif endpoints != DEFAULT_ENDPOINTS:
+            exports = [f"  export RAFTKV_ENDPOINTS={endpoints}"]
+        else:
+            exports = []
         for line in (
             f"The cluster is ready, node {leader.node_id} leads. In another terminal:",
-            *(f"  export RAFTKV_ENDPOINTS={each}" for each in elsewhere),
+            *exports,
             "  raftkv put hello world",
             "  raftkv get hello",
             "  raftkv status --watch",
@@ -151,6 +168,13 @@ class DevTerminal:
             "Ctrl-C stops it.",
         ):
             self._print_own(line)
+
+    async def _connect(self, endpoints: str) -> Client:
+        from raftkv.client.client import connect
+
+        if self._security is not None:
+            return await self._security.connect(endpoints)
+        return await connect(endpoints, timeout=CONNECT_S_MAX)
 
     def _up_ms(self) -> dict[int, float]:
         """The time since the start of each running node."""

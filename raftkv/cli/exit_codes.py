@@ -9,11 +9,12 @@ from raftkv.errors import (
     InvalidRequest,
     LockLost,
     LockNotAcquired,
-    OutcomeUnknown,
+    Outcome,
     OutOfService,
     RaftkvError,
     Refused,
     StorageError,
+    Unauthenticated,
     Unavailable,
     WrongCluster,
 )
@@ -47,7 +48,7 @@ MEANINGS = {
     ExitCode.NO: "the key is not there, or the comparison failed",
     ExitCode.UNAVAILABLE: "no node or no majority could serve it; nothing happened, try again",
     ExitCode.OUTCOME_UNKNOWN: "a write was sent and no answer came: it may have been applied",
-    ExitCode.REFUSED: "the present state forbids it (no such lease or member, too many keys, ...)",
+    ExitCode.REFUSED: "the present state forbids it (no such lease or member, no right, ...)",
     ExitCode.STORAGE: "serve: the data directory or its disk can't be used",
     ExitCode.INVARIANT: "serve: a safety check failed and the node stopped",
     ExitCode.NOT_ACQUIRED: "lock, elect: others held it, or led, for as long as was waited",
@@ -61,13 +62,13 @@ MEANINGS = {
 
 # The first class that an error is an instance of decides.
 _BY_FAMILY: tuple[tuple[type[RaftkvError], ExitCode], ...] = (
-    (OutcomeUnknown, ExitCode.OUTCOME_UNKNOWN),
     (Unavailable, ExitCode.UNAVAILABLE),
     (InvalidRequest, ExitCode.USAGE),
     (ConfigurationError, ExitCode.USAGE),
     (LockNotAcquired, ExitCode.NOT_ACQUIRED),
     (LockLost, ExitCode.LOST),
     (Refused, ExitCode.REFUSED),
+    (Unauthenticated, ExitCode.REFUSED),
     (StorageError, ExitCode.STORAGE),
     (OutOfService, ExitCode.STORAGE),
     (WrongCluster, ExitCode.WRONG_CLUSTER),
@@ -76,4 +77,6 @@ _BY_FAMILY: tuple[tuple[type[RaftkvError], ExitCode], ...] = (
 
 def exit_code_of(error: RaftkvError) -> ExitCode:
     """The code that a script sees for this error."""
+    if error.outcome is Outcome.MAYBE_APPLIED:  # also a refusal of what had been sent before
+        return ExitCode.OUTCOME_UNKNOWN
     return next((code for kind, code in _BY_FAMILY if isinstance(error, kind)), ExitCode.ERROR)

@@ -21,6 +21,7 @@ class LocalNode:
     data_dir: Path
     initial_members: str
     cluster_name: str
+    settings: tuple[str, ...] = ()  # more of them, as flags
 
     def command(self, *more: str) -> list[str]:
         """The command line of the node, with the flags `more` at the end."""
@@ -31,6 +32,7 @@ class LocalNode:
             *("--data-dir", str(self.data_dir)),
             *("--initial-members", self.initial_members),
             *("--set", "disk_reserve_bytes=0"),  # the nodes share one disk
+            *self.settings,
             *more,
         ]
 

@@ -11,6 +11,7 @@ import typer
 
 from raftkv import __version__
 from raftkv.cli import (
+    auth_commands,
     bench,
     certs_commands,
     cluster_commands,
@@ -22,20 +23,25 @@ from raftkv.cli import (
     member_commands,
     node_commands,
     range_command,
+    role_commands,
     serve,
     status,
     streams,
+    token_commands,
     txn,
+    user_commands,
     watch_command,
 )
 from raftkv.cli.client_command import DEFAULT_ENDPOINTS, GlobalOptionsGroup, Options, Output
 from raftkv.cli.exit_codes import MEANINGS, ExitCode, exit_code_of
 from raftkv.cli.output import fail
+from raftkv.client.credentials import password_file_of
 from raftkv.errors import RaftkvError
 
 EPILOG = "\n".join(
     [
-        "The options above may stand anywhere on the line.",
+        "The options above may stand anywhere on the line; in front of the command, if it has an",
+        "option of the same name.",
         "Write -- before keys and values that begin with a dash.",
         "",
         "Exit codes:",
@@ -110,6 +116,28 @@ def options(
             envvar="RAFTKV_KEY", metavar="FILE", help="TLS: the key of the client's certificate."
         ),
     ] = "",
+    user: Annotated[
+        str,
+        typer.Option(
+            envvar="RAFTKV_USER",
+            metavar="NAME",
+            help="The user to log in as. Without a password file the password is asked for.",
+        ),
+    ] = "",
+    password_file: Annotated[
+        str,
+        typer.Option(
+            envvar="RAFTKV_PASSWORD_FILE", metavar="FILE", help="A file with the user's password."
+        ),
+    ] = "",
+    token_file: Annotated[
+        str,
+        typer.Option(
+            envvar="RAFTKV_TOKEN_FILE",
+            metavar="FILE",
+            help="A file with a service token, in place of user and password.",
+        ),
+    ] = "",
     _version: Annotated[
         bool, typer.Option("--version", callback=show_version, is_eager=True, help="Which raftkv.")
     ] = False,
@@ -119,14 +147,35 @@ def options(
     Start with [bold]raftkv dev[/bold] in one terminal and [bold]raftkv put hello world[/bold]
     in another.
     """
-    source = context.get_parameter_source("timeout")
-    given = source is not None and source.name != "DEFAULT"
+    sources = {
+        name: source.name if (source := context.get_parameter_source(name)) else ""
+        for name in ("timeout", "user", "password_file", "token_file")
+    }
+    # What stands on the line has precedence over the environment. So a user on the line has no
+    # password file of another one.
+    if sources["user"] == "COMMANDLINE" and sources["password_file"] == "ENVIRONMENT":
+        password_file = password_file_of(user, os.environ)
+    if user and token_file and sources["user"] != sources["token_file"]:
+        if sources["user"] == "COMMANDLINE":
+            token_file = ""
+        else:
+            user = ""
     context.obj = Options(
-        endpoints, timeout, output, timeout_given=given, cacert=cacert, cert=cert, key=key
+        endpoints,
+        timeout,
+        output,
+        timeout_given=sources["timeout"] not in ("", "DEFAULT"),
+        cacert=cacert,
+        cert=cert,
+        key=key,
+        user=user,
+        password_file=password_file,
+        token_file=token_file,
     )
 
 
 NODES, KEYS, NAMES, CLUSTER = "Nodes", "Keys", "Locks and elections", "Cluster"
+ACCESS = "Users and rights"
 
 app.command(rich_help_panel=NODES)(serve.serve)
 app.command(rich_help_panel=NODES)(dev.dev)
@@ -134,7 +183,6 @@ app.command(rich_help_panel=NODES)(node_commands.health)
 app.add_typer(node_commands.config_app, name="config", rich_help_panel=NODES)
 app.add_typer(node_commands.secret_app, name="secret", rich_help_panel=NODES)
 app.add_typer(certs_commands.app, name="certs", rich_help_panel=NODES)
-app.add_typer(node_commands.auth_app, name="auth", rich_help_panel=CLUSTER)
 app.command(rich_help_panel=KEYS)(kv_commands.put)
 app.command(rich_help_panel=KEYS)(kv_commands.get)
 app.command("del", rich_help_panel=KEYS)(delete_command.delete)
@@ -151,6 +199,10 @@ app.add_typer(member_commands.app, name="member", rich_help_panel=CLUSTER)
 app.command("transfer-leader", rich_help_panel=CLUSTER)(cluster_commands.transfer_leader)
 app.command("log-level", rich_help_panel=CLUSTER)(cluster_commands.log_level)
 app.command(rich_help_panel=CLUSTER)(bench.bench)
+app.add_typer(user_commands.app, name="user", rich_help_panel=ACCESS)
+app.add_typer(role_commands.app, name="role", rich_help_panel=ACCESS)
+app.add_typer(token_commands.app, name="token", rich_help_panel=ACCESS)
+app.add_typer(auth_commands.app, name="auth", rich_help_panel=ACCESS)
 
 
 def main() -> None:

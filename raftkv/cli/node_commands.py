@@ -1,4 +1,4 @@
-"""`raftkv health`, `config show`, `secret new` and `auth reset-root`: commands about one node."""
+"""`raftkv health`, `raftkv config show` and `raftkv secret new`: commands about one node."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from raftkv.cli.output import print_json, print_table, print_values
 from raftkv.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from raftkv.client.connection.tls import Tls
+    from raftkv.client.tls import Tls
 
 ONE_TRY_S_MAX = 5.0  # with --timeout 0
 
@@ -42,8 +42,7 @@ def check_health(address: str, timeout_s: float, tls: Tls | None) -> None:
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
     from raftkv.client.connection.endpoints import split_scheme
-    from raftkv.client.connection.grpc_tls import ChannelCredentials, why_plaintext_failed
-    from raftkv.client.connection.tls import Tls
+    from raftkv.client.tls import ChannelCredentials, Tls, why_plaintext_failed
     from raftkv.errors import ConnectionFailed, Unavailable
 
     (address,), by_scheme = split_scheme([address])
@@ -144,38 +143,3 @@ def secret_new(
         out.flush()
         os.fsync(out.fileno())
     typer.echo(f"{file}: copy it to every node, and set cluster_secret_file to it")
-
-
-auth_app = typer.Typer(no_args_is_help=True, help="Authentication of the cluster's users.")
-
-
-@auth_app.callback()
-def _auth() -> None: ...
-
-
-@auth_app.command("reset-root")
-def reset_root(
-    data_dir: Annotated[Path, typer.Option(help="The data directory of a node of the cluster.")],
-    password_file: Annotated[
-        Path | None, typer.Option(help="Read the new password from here; default: ask for it.")
-    ] = None,
-) -> None:
-    """Give the user root a new password and the role root, where the password is lost.
-
-    Run it on the machine of a node, then restart that node: it puts the change through the log. It
-    needs no password, but the right to write the node's data directory.
-    """
-    from raftkv.server.root_reset import write_root_reset
-
-    if password_file is None:
-        password = typer.prompt("New password of root", hide_input=True, confirmation_prompt=True)
-    else:
-        try:
-            password = password_file.read_text().rstrip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigurationError(
-                f"--password-file is {password_file}, which can't be read: {error}. Fix: name a"
-                " file with the password in it."
-            ) from None
-    write_root_reset(data_dir, password)
-    typer.echo(f"restart the node of {data_dir}: it then gives root the new password")

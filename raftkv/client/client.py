@@ -20,12 +20,12 @@ from raftkv.client.api.locks import ElectionMethods, LockMethods
 from raftkv.client.api.pages import PagedMethods
 from raftkv.client.api.transactions import TransactionMethods
 from raftkv.client.api.watches import WatchMethods
-from raftkv.client.connection.credentials import credentials_of
 from raftkv.client.connection.endpoints import split_scheme
 from raftkv.client.connection.home import check_threads
 from raftkv.client.connection.link import Links
-from raftkv.client.connection.tls import Tls
+from raftkv.client.credentials import UserCredentials, credentials_of
 from raftkv.client.settings import ClientSettings
+from raftkv.client.tls import ChannelCredentials, Tls
 from raftkv.errors import ConfigurationError
 
 DEFAULT_TIMEOUT_S = 5.0
@@ -103,9 +103,7 @@ class Connecting:
         timeout: float,
         settings: ClientSettings | None,
         tls: Tls | bool | None,
-        user: str | None,
-        password: str | None,
-        token: str | None,
+        credentials: UserCredentials,
         links: Links | None,
         rng: random.Random | None,
     ) -> None:
@@ -117,9 +115,7 @@ class Connecting:
         self._settings = ClientSettings() if settings is None else settings
         to_instance(self._settings, ClientSettings, "settings", "raftkv.ClientSettings(...)")
         self._links = None if links is None else to_callable(links, "links")
-        # A simulation must not depend on the environment.
-        environ = os.environ if links is None else {}
-        self._credentials = credentials_of(user, password, token, environ)
+        self._credentials = credentials
         self._rng = random.Random() if rng is None else rng
         to_instance(self._rng, random.Random, "rng", "a random.Random")
         self._client: Client | None = None
@@ -155,7 +151,6 @@ class Connecting:
             # Imported late: a simulator's client has no gRPC. The first must load it.
             from raftkv.client.connection.grpc_fork import forks
             from raftkv.client.connection.grpc_link import GrpcLink
-            from raftkv.client.connection.grpc_tls import ChannelCredentials
 
             check_threads()
             forks.check()
@@ -236,4 +231,7 @@ def connect(
     another wrong argument; `WrongCluster` if the endpoints answer for two clusters; `WrongProcess`
     in a forked child in which gRPC can't work; `GreenThreads` under gevent.
     """
-    return Connecting(endpoints, timeout, settings, tls, user, password, token, links, rng)
+    # A simulation must not depend on the environment.
+    environ = os.environ if links is None else {}
+    credentials = credentials_of(user, password, token, environ)
+    return Connecting(endpoints, timeout, settings, tls, credentials, links, rng)

@@ -10,8 +10,7 @@ from typing import Protocol, TypeVar
 
 from raftkv.arguments import to_timeout
 from raftkv.backoff import Backoff
-from raftkv.client.connection.authentication import Authentication
-from raftkv.client.connection.credentials import Credentials
+from raftkv.client.authentication import Authentication
 from raftkv.client.connection.endpoints import Endpoint, Endpoints, parse_endpoints
 from raftkv.client.connection.link import Links
 from raftkv.client.connection.pipeline import Pipeline
@@ -25,6 +24,7 @@ from raftkv.client.connection.unary import (
 )
 from raftkv.client.coordination.lease import GrantResult, KeptLeases
 from raftkv.client.coordination.queue import LockQueues
+from raftkv.client.credentials import UserCredentials
 from raftkv.client.log import log
 from raftkv.client.requests import NO_OPTIONS, WriteOptions, command_piece
 from raftkv.client.settings import ClientSettings
@@ -53,7 +53,7 @@ class Core:
         settings: ClientSettings,
         links: Links,
         rng: random.Random,
-        credentials: Credentials,
+        credentials: UserCredentials,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._settings = settings

@@ -28,11 +28,12 @@ NOT_MADE_BY_CALLERS = (
     *("Scan", "SyncScan", "PagedDeletion", "SyncPagedDeletion", "Transaction", "Compare"),
     "SyncTransaction",
     *("Operation", "SharedLock", "LockSet"),
+    *("Auth", "SyncAuth"),
     *("SyncElection", "SyncKeptLease", "SyncLeadership", "SyncLock"),
 )
 """Classes whose objects the library makes: their methods are public, their constructors are not."""
 
-MADE_BY_CALLERS = ("ClientSettings", "LamportTime", "HybridTime", "VectorTime")
+MADE_BY_CALLERS = ("ClientSettings", "Tls", "LamportTime", "HybridTime", "VectorTime")
 """Of the dataclasses; all others are what the library returns."""
 
 FOR_THE_LIBRARY = {
@@ -56,7 +57,9 @@ FROM_ONE = {
 MAY_BE_NEGATIVE = {"lease", "n", "other"}
 """Ids of leases are any 64-bit numbers, counters go down, conditions compare with any number."""
 
-BOUNDS = {"start", "end"}
+PATHS = {"directory", "path", "ca_file", "cert_file", "key_file"}
+
+BOUNDS = {"start", "end", "key", "access"}
 """What a range needs if it has no prefix."""
 
 CALLED = {"other": ("number", "value")}
@@ -75,6 +78,7 @@ WRONG_TEXTS = {
     "client_address": ("a", "a:b", "http://a:1"),
 }
 TEXTS = {
+    "access": "read",
     "level": "info",
     "endpoint": "a:1",
     "endpoints": "a:1",
@@ -254,7 +258,7 @@ def _accepts_one(hint: Any, value: Any, parameter: inspect.Parameter) -> bool:
     if hint is float:
         return number and (value >= 0 if name == "timeout" else 0 < value <= INT64_MAX / 1000)
     if hint is str:
-        is_text = value != "\udcff" or name in ("directory", "path")  # a path may be any bytes
+        is_text = value != "\udcff" or name in PATHS  # a path may be any bytes
         return isinstance(value, str) and is_text and name not in WRONG_TEXTS
     if hint is bytes:
         return isinstance(value, bytes)

@@ -122,6 +122,7 @@ async def objects_of(client: Client) -> list[object]:
     leadership: Leadership = await client.election("e", ttl=1000.0).campaign("x")
     return [
         client,
+        client.auth,
         client.lock("l"),
         client.election("e"),
         leadership,
@@ -141,6 +142,7 @@ def twins_of(client: SyncClient, made: Mapping[type, Any]) -> list[object]:
     """The twins of `objects_of`."""
     return [
         client,
+        client.auth,
         client.lock("l"),
         SyncElection(made[raftkv.Election]),
         SyncLeadership(made[Leadership]),

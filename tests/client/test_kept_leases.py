@@ -9,13 +9,13 @@ from random import Random
 import pytest
 import uvloop
 
+from raftkv.client.authentication import Authentication
 from raftkv.client.client import Client
-from raftkv.client.connection.authentication import Authentication
-from raftkv.client.connection.credentials import Credentials
 from raftkv.client.connection.endpoints import Endpoints
 from raftkv.client.connection.pipeline import Pipeline
 from raftkv.client.coordination.lease import LEASE_TRUST, KeptLeases
 from raftkv.client.coordination.loss import CancelOnLoss
+from raftkv.client.credentials import UserCredentials
 from raftkv.client.settings import ClientSettings
 from raftkv.errors import LeaseNotFound, LockLost, NoLeader, OutcomeUnknown
 from tests.client.lock_cluster import LockCluster
@@ -217,7 +217,7 @@ async def test_a_lease_is_lost_in_time_after_the_pipeline_is_closed() -> None:
     loop = asyncio.get_running_loop()
     cluster, settings, rng = LockCluster("a:1"), ClientSettings(), Random(7)
     endpoints = Endpoints(list(cluster.nodes), cluster.link, settings, rng)
-    authentication = Authentication(Credentials(), settings, rng, loop)
+    authentication = Authentication(UserCredentials(), settings, rng, loop)
     pipeline = Pipeline(endpoints, settings, rng, loop, authentication)
     leases = KeptLeases(pipeline, loop)
     granting = asyncio.create_task(leases.grant(10_000, 1.0))
@@ -249,7 +249,7 @@ def test_leases_whose_renewal_is_overdue_are_kept_on_uvloop() -> None:
         loop = asyncio.get_running_loop()
         cluster, settings, rng = LockCluster("a:1"), ClientSettings(), Random(7)
         endpoints = Endpoints(list(cluster.nodes), cluster.link, settings, rng)
-        authentication = Authentication(Credentials(), settings, rng, loop)
+        authentication = Authentication(UserCredentials(), settings, rng, loop)
         leases = KeptLeases(Pipeline(endpoints, settings, rng, loop, authentication), loop)
         sent_at = loop.time() - TTL / 2
         for lease in (leases.keep(1, TTL, sent_at), leases.keep(2, TTL, sent_at)):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from random import Random
 
+from raftkv.client.authentication import Authentication
 from raftkv.client.connection.endpoints import Endpoints
 from raftkv.client.connection.unary import STATUS, UnaryRequests
+from raftkv.client.credentials import UserCredentials
 from raftkv.client.settings import ClientSettings
 from raftkv.errors import ConnectionFailed, NotLeader
 from raftkv.rpc.v1 import api_pb2
@@ -39,7 +41,9 @@ async def test_a_hint_leads_to_a_leader_that_the_client_was_not_given() -> None:
         settings,
         rng,
     )
-    unary = UnaryRequests(endpoints, settings, rng, asyncio.get_running_loop())
+    loop = asyncio.get_running_loop()
+    authentication = Authentication(UserCredentials(), settings, rng, loop)
+    unary = UnaryRequests(endpoints, settings, rng, loop, authentication)
     await unary.call(
         "/raftkv.rpc.v1.Cluster/MemberRemove",
         api_pb2.MemberRemoveRequest(node_id=1),
@@ -71,7 +75,9 @@ async def test_the_only_live_node_is_called_after_each_dead_one_once() -> None:
         rng,
     )
     endpoints.learn([LEADER])
-    unary = UnaryRequests(endpoints, settings, rng, asyncio.get_running_loop())
+    loop = asyncio.get_running_loop()
+    authentication = Authentication(UserCredentials(), settings, rng, loop)
+    unary = UnaryRequests(endpoints, settings, rng, loop, authentication)
     await unary.call(
         "/raftkv.rpc.v1.Cluster/MemberList",
         api_pb2.MemberListRequest(),

@@ -8,7 +8,7 @@ import pytest
 
 import raftkv
 from raftkv.client.connection.endpoints import split_scheme
-from raftkv.client.connection.tls import Tls, read_files
+from raftkv.client.tls import Tls, read_files
 from raftkv.errors import ConfigurationError, InvalidRequest
 from tests.client.tls_servers import Certificates
 
@@ -28,7 +28,7 @@ def test_good_files_are_read_and_the_key_is_in_no_repr(certificates: Certificate
 def test_without_a_ca_file_the_systems_cas_are_trusted(
     certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from raftkv.client.connection import tls
+    from raftkv.client import tls
 
     tls._system_cas.cache_clear()
     monkeypatch.setenv("SSL_CERT_FILE", str(certificates.ca))

@@ -13,8 +13,7 @@ import grpc.aio
 import pytest
 
 from raftkv.client.connection.grpc_link import GrpcLink
-from raftkv.client.connection.grpc_tls import ChannelCredentials
-from raftkv.client.connection.tls import Tls
+from raftkv.client.tls import ChannelCredentials, Tls
 from raftkv.errors import ConnectionFailed
 from tests.client.test_grpc_link import METHOD, Echo, Received
 from tests.client.tls_servers import Certificates, serving

@@ -13,7 +13,7 @@ import grpc
 import grpc.aio
 
 from raftkv.certs import DEFAULT_HOSTS, CertificateAuthority, KeyPair
-from raftkv.client.connection.tls import Tls
+from raftkv.client.tls import Tls
 
 
 class Certificates:

@@ -13,7 +13,7 @@ import pytest
 import raftkv
 from jepsen_lite.ports import free_ports
 from raftkv.cli.exit_codes import ExitCode
-from raftkv.client.connection.tls import Tls
+from raftkv.client.tls import Tls
 from raftkv.config import Settings
 from raftkv.server.process import NodeProcess
 from tests.client.tls_servers import Certificates, TlsProxy

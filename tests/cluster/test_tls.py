@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from raftkv.client.connection.tls import Tls
 
 import raftkv
 from raftkv.cli.exit_codes import ExitCode
-from raftkv.client.connection.tls import Tls
 from tests.cluster.cluster import Cluster, NodeProcess, eventually
 from tests.tls.authority import Authority, Issued
 

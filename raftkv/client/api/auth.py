@@ -7,16 +7,17 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from raftkv.arguments import milliseconds, shown, to_bytes, to_text
-from raftkv.client.connection.credentials import to_secret
+from raftkv.client.authentication import Authentication
 from raftkv.client.connection.link import AUTH_SERVICE
 from raftkv.client.connection.unary import HeadedReplyT, UnaryRequest, UnaryRequests
 from raftkv.client.core import Core
+from raftkv.client.credentials import to_secret
 from raftkv.client.model.users import (
     ACCESS_NUMBERS,
     ADMIN_RIGHT_NUMBERS,
-    Access,
-    AdminRight,
+    AdministrativeRight,
     AuthStatus,
+    KeyAccess,
     NewToken,
     RoleInfo,
     TokenInfo,
@@ -38,9 +39,7 @@ class Auth:
     The methods need the administrative right `auth`, except `status`, and what concerns the
     caller's own user: `user_get`, `user_set_password`, and `role_get` for a role of the caller.
 
-    All changes return the revision of users, roles and tokens. They hold for every call that begins
-    after them, on every node. `timeout` is in seconds; None: the client's default, 0: one attempt,
-    at most `ClientSettings.timeout_s_max` (60).
+    All changes return the revision of users, roles and tokens.
 
     Every method raises `PermissionDenied`, `Unauthenticated`, `DeadlineExceeded`, `InvalidRequest`
     for a wrong argument, `WrongCluster`, and `Refused` if the cluster's version has no users; a
@@ -48,12 +47,21 @@ class Auth:
     entry of the log as well.
     """
 
-    def __init__(self, unary: UnaryRequests, timeout_of: Callable[[float | None], float]) -> None:
+    def __init__(
+        self,
+        unary: UnaryRequests,
+        authentication: Authentication,
+        timeout_of: Callable[[float | None], float],
+    ) -> None:
         self._unary = unary
+        self._authentication = authentication
         self._timeout_of = timeout_of
 
     async def status(self, *, timeout: float | None = None) -> AuthStatus:
         """Whether authentication is enabled, and the caller's user.
+
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
 
         Needs no right. Raises as all methods of `Auth`.
         """
@@ -64,6 +72,9 @@ class Auth:
     async def enable(self, *, timeout: float | None = None) -> int:
         """From now on, serve only callers that are authenticated, each within its rights.
 
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
+
         Returns the revision of users, roles and tokens. Only a user with the role `root` may enable
         it. Enabling it twice does nothing. Raises as all methods of `Auth`.
         """
@@ -71,6 +82,9 @@ class Auth:
 
     async def disable(self, *, timeout: float | None = None) -> int:
         """From now on, serve every caller. Users, roles and tokens stay as they are.
+
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
 
         Returns the revision of users, roles and tokens. Only a user with the role `root` may
         disable it. Raises as all methods of `Auth`.
@@ -86,6 +100,8 @@ class Auth:
 
         - `name`: 1 to 128 letters, digits and . _ @ + -, a letter or digit first.
         - `password`: None: the user has none, and uses service tokens or a certificate.
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
 
         Raises `UserExists`, and as all methods of `Auth`.
         """
@@ -96,6 +112,10 @@ class Auth:
     async def user_get(self, name: str, *, timeout: float | None = None) -> UserInfo:
         """The user of this name.
 
+        - `name`: of the user.
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
+
         Raises `UserNotFound`, and as all methods of `Auth`.
         """
         request = api_pb2.UserGetRequest(name=to_text(name, "name"))
@@ -103,13 +123,23 @@ class Auth:
         return user_info(reply.user)
 
     async def user_list(self, *, timeout: float | None = None) -> tuple[UserInfo, ...]:
-        """All users, by name. Raises as all methods of `Auth`."""
+        """All users, by name.
+
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
+
+        Raises as all methods of `Auth`.
+        """
         request, reply_type = api_pb2.UserListRequest(), api_pb2.UserListReply
         reply = await self._ask("UserList", request, reply_type, timeout)
         return tuple(map(user_info, reply.users))
 
     async def user_delete(self, name: str, *, timeout: float | None = None) -> int:
         """Delete a user and its service tokens; returns the revision of users, roles and tokens.
+
+        - `name`: of the user.
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
 
         Whoever is authenticated as this user is not from now on, also on open streams. A later user
         of the same name is another one. Raises `UserNotFound`, and as all methods of `Auth`.
@@ -122,18 +152,28 @@ class Auth:
     ) -> int:
         """Set a user's password; returns the revision of users, roles and tokens.
 
-        The tokens that the password before has given are not valid any more; service tokens are.
+        - `name`: of the user. `password`: the new one.
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
+
+        The tokens that the password before has given are not valid any more; service tokens are. A
+        client that changes the password of its own user goes on with the new one.
         Raises `UserNotFound`, and as all methods of `Auth`.
         """
         request = api_pb2.UserSetPasswordRequest(
             name=to_text(name, "name"), password=to_secret(password, "password")
         )
-        return await self._change("UserSetPassword", request, timeout)
+        revision = await self._change("UserSetPassword", request, timeout)
+        self._authentication.password_changed(name, password)
+        return revision
 
     async def user_grant_role(self, name: str, role: str, *, timeout: float | None = None) -> int:
         """Give a role to a user; returns the revision of users, roles and tokens.
 
+        - `name`: of the user.
         - `role`: a role that was added, or `root`, which may do everything.
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
 
         Raises `UserNotFound`, `RoleNotFound`, and as all methods of `Auth`.
         """
@@ -144,6 +184,10 @@ class Auth:
 
     async def user_revoke_role(self, name: str, role: str, *, timeout: float | None = None) -> int:
         """Take a role from a user; returns the revision of users, roles and tokens.
+
+        - `name`: of the user. `role`: one that it has.
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
 
         Raises `UserNotFound`, `RoleNotFound` if the user does not have it, and as all methods of
         `Auth`.
@@ -159,6 +203,8 @@ class Auth:
         """Add a role without rights; returns the revision of users, roles and tokens.
 
         - `name`: as that of a user.
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
 
         Raises `RoleExists`, and as all methods of `Auth`.
         """
@@ -168,6 +214,10 @@ class Auth:
     async def role_get(self, name: str, *, timeout: float | None = None) -> RoleInfo:
         """The role of this name, with its rights.
 
+        - `name`: of the role.
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
+
         Raises `RoleNotFound`, and as all methods of `Auth`.
         """
         request = api_pb2.RoleGetRequest(name=to_text(name, "name"))
@@ -175,7 +225,13 @@ class Auth:
         return role_info(reply.role)
 
     async def role_list(self, *, timeout: float | None = None) -> tuple[str, ...]:
-        """The names of all roles. Raises as all methods of `Auth`."""
+        """The names of all roles.
+
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
+
+        Raises as all methods of `Auth`.
+        """
         request, reply_type = api_pb2.RoleListRequest(), api_pb2.RoleListReply
         reply = await self._ask("RoleList", request, reply_type, timeout)
         return tuple(reply.roles)
@@ -183,6 +239,10 @@ class Auth:
     async def role_delete(self, name: str, *, timeout: float | None = None) -> int:
         """Delete a role, and take it from all users; returns the revision of users, roles and
         tokens.
+
+        - `name`: of the role.
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
 
         Raises `RoleNotFound`, and as all methods of `Auth`.
         """
@@ -192,12 +252,12 @@ class Auth:
     async def role_grant(
         self,
         role: str,
-        access: Access | str | None = None,
+        access: KeyAccess | str | None = None,
         *,
         key: str | bytes | None = None,
         prefix: str | bytes | None = None,
         range_end: str | bytes | None = None,
-        admin_right: AdminRight | str | None = None,
+        admin_right: AdministrativeRight | str | None = None,
         timeout: float | None = None,
     ) -> int:
         """Add a right to a role; returns the revision of users, roles and tokens.
@@ -205,11 +265,14 @@ class Auth:
             await client.auth.role_grant("app", "readwrite", prefix="app/")
             await client.auth.role_grant("operator", admin_right="cluster")
 
+        - `role`: its name.
         - `access`: "read", "write" or "readwrite", to the keys that the following name. It takes
           the place of what the role had on exactly this range.
         - `key`: the key; with `range_end` the keys from `key` up to, and without, `range_end`.
         - `prefix`: all keys with this prefix; an empty one: all keys.
         - `admin_right`: instead of all these, "cluster", "maintenance", "auth" or "sessions".
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
 
         Raises `RoleNotFound`, and as all methods of `Auth`.
         """
@@ -217,11 +280,11 @@ class Auth:
         if admin_right is not None:
             _refuse_keys(access, key, prefix, range_end)
             request.admin_right = ADMIN_RIGHT_NUMBERS[
-                _one_of(AdminRight, admin_right, "admin_right")
+                _one_of(AdministrativeRight, admin_right, "admin_right")
             ]
         else:
             request.permission.CopyFrom(_permission(key, prefix, range_end))
-            request.permission.access = ACCESS_NUMBERS[_one_of(Access, access, "access")]
+            request.permission.access = ACCESS_NUMBERS[_one_of(KeyAccess, access, "access")]
         return await self._change("RoleGrant", request, timeout)
 
     async def role_revoke(
@@ -231,13 +294,16 @@ class Auth:
         key: str | bytes | None = None,
         prefix: str | bytes | None = None,
         range_end: str | bytes | None = None,
-        admin_right: AdminRight | str | None = None,
+        admin_right: AdministrativeRight | str | None = None,
         timeout: float | None = None,
     ) -> int:
         """Take a right from a role; returns the revision of users, roles and tokens.
 
+        - `role`: its name.
         - `key`, `prefix`, `range_end`: exactly the range of a permission that the role has.
         - `admin_right`: instead of these, the name of an administrative right.
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
 
         Raises `RoleNotFound`, and as all methods of `Auth`.
         """
@@ -245,7 +311,7 @@ class Auth:
         if admin_right is not None:
             _refuse_keys(None, key, prefix, range_end)
             request.admin_right = ADMIN_RIGHT_NUMBERS[
-                _one_of(AdminRight, admin_right, "admin_right")
+                _one_of(AdministrativeRight, admin_right, "admin_right")
             ]
         else:
             request.permission.CopyFrom(_permission(key, prefix, range_end))
@@ -258,7 +324,10 @@ class Auth:
     ) -> NewToken:
         """Create a service token, with which its bearer acts as `user`.
 
+        - `user`: its name.
         - `ttl_s`: how many seconds it is valid; None: without end.
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
 
         The cluster keeps only a hash of it. Raises `UserNotFound`, and as all methods of `Auth`.
         """
@@ -270,7 +339,13 @@ class Auth:
         return NewToken(reply.id, reply.token)
 
     async def token_list(self, *, timeout: float | None = None) -> tuple[TokenInfo, ...]:
-        """All service tokens, without their secrets. Raises as all methods of `Auth`."""
+        """All service tokens, without their secrets.
+
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
+
+        Raises as all methods of `Auth`.
+        """
         request, reply_type = api_pb2.TokenListRequest(), api_pb2.TokenListReply
         reply = await self._ask("TokenList", request, reply_type, timeout)
         return tuple(map(token_info, reply.tokens))
@@ -279,6 +354,8 @@ class Auth:
         """End a service token; returns the revision of users, roles and tokens.
 
         - `token_id`: its id, not the token itself.
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
 
         Raises `TokenNotFound`, and as all methods of `Auth`.
         """
@@ -324,12 +401,12 @@ class AuthMethods(Core):
     @property
     def auth(self) -> Auth:
         """Users, roles and service tokens, and whether authentication is enabled."""
-        return Auth(self._unary, self._timeout)
+        return Auth(self._unary, self._authentication, self._timeout)
 
 
-def _one_of(kind: type[E], value: object, field: str) -> E:
+def _one_of(kind: type[E], value: str | None, field: str) -> E:
     try:
-        return kind(value)
+        return kind(to_text(value or "", field))
     except ValueError:
         raise InvalidRequest(
             f"{field} is {shown(value)}; give one of {', '.join(kind)}", field=field

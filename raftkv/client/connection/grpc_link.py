@@ -15,8 +15,8 @@ import grpc.aio
 
 from raftkv.client.connection.cluster_identity import identity_facts
 from raftkv.client.connection.grpc_fork import forks
-from raftkv.client.connection.grpc_tls import ChannelCredentials, why_plaintext_failed
 from raftkv.client.connection.link import AUTH_SERVICE, PIPELINE
+from raftkv.client.tls import ChannelCredentials, why_plaintext_failed
 from raftkv.errors import (
     ConnectionFailed,
     OutcomeUnknown,
@@ -24,7 +24,6 @@ from raftkv.errors import (
     Refused,
     Unauthenticated,
 )
-from raftkv.versions import AUTHENTICATED
 from raftkv.wire.addresses import split_host_port
 from raftkv.wire.grpc_status import read_status
 
@@ -320,9 +319,8 @@ def _no_such_call(
         return None
     if method.startswith(AUTH_SERVICE):
         return Refused(
-            f"{address} has no users and roles: the cluster runs an older version of raftkv, which"
-            f" authenticates nobody (they need the cluster version {AUTHENTICATED}). Connect"
-            " without user and password, or update every member first"
+            f"{address} has no users and roles: it runs an older version of raftkv, which"
+            " authenticates nobody. Connect without user and password, or update every member first"
         )
     return ConnectionFailed(
         f"{address} answers, but not as a node answers clients; it looks like the port for other"

@@ -36,7 +36,7 @@ from typing import Any, TypeVar, overload
 
 from google.protobuf.message import DecodeError
 
-from raftkv.client.connection.authentication import Authentication
+from raftkv.client.authentication import Authentication
 from raftkv.client.connection.batches import (
     Batch,
     CallQueue,

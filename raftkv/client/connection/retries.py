@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from raftkv.client.connection.authentication import Authentication
+from raftkv.client.authentication import Authentication
 from raftkv.client.connection.batches import Batch, QueuedCall
 from raftkv.client.connection.endpoints import Endpoint, EndpointSelector
 from raftkv.client.connection.pending_calls import (

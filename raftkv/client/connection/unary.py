@@ -11,7 +11,7 @@ from typing import Protocol, Self, TypeVar
 from google.protobuf.message import DecodeError
 
 from raftkv.backoff import Backoff
-from raftkv.client.connection.authentication import Authentication
+from raftkv.client.authentication import Authentication
 from raftkv.client.connection.cluster_identity import take_identity
 from raftkv.client.connection.endpoints import Endpoint, Endpoints, EndpointSelector
 from raftkv.client.connection.home import Home

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from raftkv.rpc.v1 import api_pb2, auth_pb2
 
 
-class Access(enum.StrEnum):
+class KeyAccess(enum.StrEnum):
     """Kinds of access to keys."""
 
     READ = "read"
@@ -16,7 +16,7 @@ class Access(enum.StrEnum):
     READWRITE = "readwrite"
 
 
-class AdminRight(enum.StrEnum):
+class AdministrativeRight(enum.StrEnum):
     """Rights that do not concern keys. The role `root` has all of them.
 
     `CLUSTER`: change the membership, transfer the leadership. `MAINTENANCE`: compact, set the log
@@ -32,12 +32,12 @@ class AdminRight(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """Access to the keys from `key` up to, and without, `range_end`.
+    """KeyAccess to the keys from `key` up to, and without, `range_end`.
 
     `range_end` is empty for the one key, and `b"\\0"` for all keys from `key` on.
     """
 
-    access: Access
+    access: KeyAccess
     key: bytes
     range_end: bytes = b""
 
@@ -57,7 +57,7 @@ class RoleInfo:
 
     name: str
     permissions: tuple[Permission, ...]
-    admin_rights: tuple[AdminRight, ...]
+    admin_rights: tuple[AdministrativeRight, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +90,15 @@ class AuthStatus:
 
 
 _ACCESS = {
-    auth_pb2.ACCESS_READ: Access.READ,
-    auth_pb2.ACCESS_WRITE: Access.WRITE,
-    auth_pb2.ACCESS_READWRITE: Access.READWRITE,
+    auth_pb2.ACCESS_READ: KeyAccess.READ,
+    auth_pb2.ACCESS_WRITE: KeyAccess.WRITE,
+    auth_pb2.ACCESS_READWRITE: KeyAccess.READWRITE,
 }
 _ADMIN_RIGHTS = {
-    auth_pb2.ADMIN_RIGHT_CLUSTER: AdminRight.CLUSTER,
-    auth_pb2.ADMIN_RIGHT_MAINTENANCE: AdminRight.MAINTENANCE,
-    auth_pb2.ADMIN_RIGHT_AUTH: AdminRight.AUTH,
-    auth_pb2.ADMIN_RIGHT_SESSIONS: AdminRight.SESSIONS,
+    auth_pb2.ADMIN_RIGHT_CLUSTER: AdministrativeRight.CLUSTER,
+    auth_pb2.ADMIN_RIGHT_MAINTENANCE: AdministrativeRight.MAINTENANCE,
+    auth_pb2.ADMIN_RIGHT_AUTH: AdministrativeRight.AUTH,
+    auth_pb2.ADMIN_RIGHT_SESSIONS: AdministrativeRight.SESSIONS,
 }
 ACCESS_NUMBERS = {access: number for number, access in _ACCESS.items()}
 ADMIN_RIGHT_NUMBERS = {right: number for number, right in _ADMIN_RIGHTS.items()}

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from raftkv.client.api.auth import Auth
 from raftkv.client.model.users import (
-    Access,
-    AdminRight,
+    AdministrativeRight,
     AuthStatus,
+    KeyAccess,
     NewToken,
     RoleInfo,
     TokenInfo,
@@ -23,9 +23,7 @@ class SyncAuth(Twin[Auth]):
     The methods need the administrative right `auth`, except `status`, and what concerns the
     caller's own user: `user_get`, `user_set_password`, and `role_get` for a role of the caller.
 
-    All changes return the revision of users, roles and tokens. They hold for every call that begins
-    after them, on every node. `timeout` is in seconds; None: the client's default, 0: one attempt,
-    at most `ClientSettings.timeout_s_max` (60).
+    All changes return the revision of users, roles and tokens.
 
     Every method raises `PermissionDenied`, `Unauthenticated`, `DeadlineExceeded`, `InvalidRequest`
     for a wrong argument, `WrongCluster`, and `Refused` if the cluster's version has no users; a
@@ -36,12 +34,18 @@ class SyncAuth(Twin[Auth]):
     def status(self, *, timeout: float | None = None) -> AuthStatus:
         """Whether authentication is enabled, and the caller's user.
 
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
+
         Needs no right. Raises as all methods of `SyncAuth`.
         """
         return self._portal.call(self._asynchronous.status, timeout=timeout)
 
     def enable(self, *, timeout: float | None = None) -> int:
         """From now on, serve only callers that are authenticated, each within its rights.
+
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
 
         Returns the revision of users, roles and tokens. Only a user with the role `root` may enable
         it. Enabling it twice does nothing. Raises as all methods of `SyncAuth`.
@@ -50,6 +54,9 @@ class SyncAuth(Twin[Auth]):
 
     def disable(self, *, timeout: float | None = None) -> int:
         """From now on, serve every caller. Users, roles and tokens stay as they are.
+
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
 
         Returns the revision of users, roles and tokens. Only a user with the role `root` may
         disable it. Raises as all methods of `SyncAuth`.
@@ -63,6 +70,8 @@ class SyncAuth(Twin[Auth]):
 
         - `name`: 1 to 128 letters, digits and . _ @ + -, a letter or digit first.
         - `password`: None: the user has none, and uses service tokens or a certificate.
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
 
         Raises `UserExists`, and as all methods of `SyncAuth`.
         """
@@ -71,16 +80,30 @@ class SyncAuth(Twin[Auth]):
     def user_get(self, name: str, *, timeout: float | None = None) -> UserInfo:
         """The user of this name.
 
+        - `name`: of the user.
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
+
         Raises `UserNotFound`, and as all methods of `SyncAuth`.
         """
         return self._portal.call(self._asynchronous.user_get, name, timeout=timeout)
 
     def user_list(self, *, timeout: float | None = None) -> tuple[UserInfo, ...]:
-        """All users, by name. Raises as all methods of `SyncAuth`."""
+        """All users, by name.
+
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
+
+        Raises as all methods of `SyncAuth`.
+        """
         return self._portal.call(self._asynchronous.user_list, timeout=timeout)
 
     def user_delete(self, name: str, *, timeout: float | None = None) -> int:
         """Delete a user and its service tokens; returns the revision of users, roles and tokens.
+
+        - `name`: of the user.
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
 
         Whoever is authenticated as this user is not from now on, also on open streams. A later user
         of the same name is another one. Raises `UserNotFound`, and as all methods of `SyncAuth`.
@@ -90,8 +113,13 @@ class SyncAuth(Twin[Auth]):
     def user_set_password(self, name: str, password: str, *, timeout: float | None = None) -> int:
         """Set a user's password; returns the revision of users, roles and tokens.
 
-        The tokens that the password before has given are not valid any more; service tokens are.
-        Raises `UserNotFound`, and as all methods of `SyncAuth`.
+        - `name`: of the user. `password`: the new one.
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
+
+        The tokens that the password before has given are not valid any more; service tokens are. A
+        client that changes the password of its own user goes on with the new one. Raises
+        `UserNotFound`, and as all methods of `SyncAuth`.
         """
         return self._portal.call(
             self._asynchronous.user_set_password, name, password, timeout=timeout
@@ -100,7 +128,10 @@ class SyncAuth(Twin[Auth]):
     def user_grant_role(self, name: str, role: str, *, timeout: float | None = None) -> int:
         """Give a role to a user; returns the revision of users, roles and tokens.
 
+        - `name`: of the user.
         - `role`: a role that was added, or `root`, which may do everything.
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
 
         Raises `UserNotFound`, `RoleNotFound`, and as all methods of `SyncAuth`.
         """
@@ -108,6 +139,10 @@ class SyncAuth(Twin[Auth]):
 
     def user_revoke_role(self, name: str, role: str, *, timeout: float | None = None) -> int:
         """Take a role from a user; returns the revision of users, roles and tokens.
+
+        - `name`: of the user. `role`: one that it has.
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
 
         Raises `UserNotFound`, `RoleNotFound` if the user does not have it, and as all methods of
         `SyncAuth`.
@@ -118,6 +153,8 @@ class SyncAuth(Twin[Auth]):
         """Add a role without rights; returns the revision of users, roles and tokens.
 
         - `name`: as that of a user.
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
 
         Raises `RoleExists`, and as all methods of `SyncAuth`.
         """
@@ -126,17 +163,31 @@ class SyncAuth(Twin[Auth]):
     def role_get(self, name: str, *, timeout: float | None = None) -> RoleInfo:
         """The role of this name, with its rights.
 
+        - `name`: of the role.
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
+
         Raises `RoleNotFound`, and as all methods of `SyncAuth`.
         """
         return self._portal.call(self._asynchronous.role_get, name, timeout=timeout)
 
     def role_list(self, *, timeout: float | None = None) -> tuple[str, ...]:
-        """The names of all roles. Raises as all methods of `SyncAuth`."""
+        """The names of all roles.
+
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
+
+        Raises as all methods of `SyncAuth`.
+        """
         return self._portal.call(self._asynchronous.role_list, timeout=timeout)
 
     def role_delete(self, name: str, *, timeout: float | None = None) -> int:
         """Delete a role, and take it from all users; returns the revision of users, roles and
         tokens.
+
+        - `name`: of the role.
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
 
         Raises `RoleNotFound`, and as all methods of `SyncAuth`.
         """
@@ -145,12 +196,12 @@ class SyncAuth(Twin[Auth]):
     def role_grant(
         self,
         role: str,
-        access: Access | str | None = None,
+        access: KeyAccess | str | None = None,
         *,
         key: str | bytes | None = None,
         prefix: str | bytes | None = None,
         range_end: str | bytes | None = None,
-        admin_right: AdminRight | str | None = None,
+        admin_right: AdministrativeRight | str | None = None,
         timeout: float | None = None,
     ) -> int:
         """Add a right to a role; returns the revision of users, roles and tokens.
@@ -158,11 +209,14 @@ class SyncAuth(Twin[Auth]):
             client.auth.role_grant("app", "readwrite", prefix="app/")
             client.auth.role_grant("operator", admin_right="cluster")
 
+        - `role`: its name.
         - `access`: "read", "write" or "readwrite", to the keys that the following name. It takes
           the place of what the role had on exactly this range.
         - `key`: the key; with `range_end` the keys from `key` up to, and without, `range_end`.
         - `prefix`: all keys with this prefix; an empty one: all keys.
         - `admin_right`: instead of all these, "cluster", "maintenance", "auth" or "sessions".
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
 
         Raises `RoleNotFound`, and as all methods of `SyncAuth`.
         """
@@ -184,13 +238,16 @@ class SyncAuth(Twin[Auth]):
         key: str | bytes | None = None,
         prefix: str | bytes | None = None,
         range_end: str | bytes | None = None,
-        admin_right: AdminRight | str | None = None,
+        admin_right: AdministrativeRight | str | None = None,
         timeout: float | None = None,
     ) -> int:
         """Take a right from a role; returns the revision of users, roles and tokens.
 
+        - `role`: its name.
         - `key`, `prefix`, `range_end`: exactly the range of a permission that the role has.
         - `admin_right`: instead of these, the name of an administrative right.
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
 
         Raises `RoleNotFound`, and as all methods of `SyncAuth`.
         """
@@ -209,7 +266,10 @@ class SyncAuth(Twin[Auth]):
     ) -> NewToken:
         """Create a service token, with which its bearer acts as `user`.
 
+        - `user`: its name.
         - `ttl_s`: how many seconds it is valid; None: without end.
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
 
         The cluster keeps only a hash of it. Raises `UserNotFound`, and as all methods of
         `SyncAuth`.
@@ -217,13 +277,21 @@ class SyncAuth(Twin[Auth]):
         return self._portal.call(self._asynchronous.token_create, user, ttl_s, timeout=timeout)
 
     def token_list(self, *, timeout: float | None = None) -> tuple[TokenInfo, ...]:
-        """All service tokens, without their secrets. Raises as all methods of `SyncAuth`."""
+        """All service tokens, without their secrets.
+
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
+
+        Raises as all methods of `SyncAuth`.
+        """
         return self._portal.call(self._asynchronous.token_list, timeout=timeout)
 
     def token_revoke(self, token_id: str, *, timeout: float | None = None) -> int:
         """End a service token; returns the revision of users, roles and tokens.
 
         - `token_id`: its id, not the token itself.
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
 
         Raises `TokenNotFound`, and as all methods of `SyncAuth`.
         """

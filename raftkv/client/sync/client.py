@@ -12,7 +12,6 @@ from raftkv.client.api.reads import Fallback
 from raftkv.client.api.transactions import T
 from raftkv.client.client import DEFAULT_TIMEOUT_S, connect
 from raftkv.client.connection.home import check_threads
-from raftkv.client.connection.tls import Tls
 from raftkv.client.model.op import Operation, Sort
 from raftkv.client.model.read_levels import Level, ReadLevel
 from raftkv.client.model.results import (
@@ -39,6 +38,7 @@ from raftkv.client.sync.pages import SyncPagedDeletion, SyncScan
 from raftkv.client.sync.portal import shared_portal
 from raftkv.client.sync.transactions import SyncTransaction
 from raftkv.client.sync.watch import SyncWatch
+from raftkv.client.tls import Tls
 from raftkv.errors import RaftkvError
 
 

@@ -18,7 +18,7 @@ from contextlib import suppress
 
 from google.protobuf.message import DecodeError
 
-from raftkv.client.connection.authentication import Authentication
+from raftkv.client.authentication import Authentication
 from raftkv.client.connection.endpoints import Endpoint, Endpoints, EndpointSelector
 from raftkv.client.connection.home import Home
 from raftkv.client.connection.link import WATCH, LinkStream

@@ -15,10 +15,11 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Final
 
 from raftkv.backoff import Backoff
-from raftkv.client.connection.credentials import Credentials
+from raftkv.client.credentials import UserCredentials
 from raftkv.client.settings import ClientSettings
 from raftkv.errors import (
     DeadlineExceeded,
@@ -46,7 +47,7 @@ class Authentication:
 
     def __init__(
         self,
-        credentials: Credentials,
+        credentials: UserCredentials,
         settings: ClientSettings,
         rng: random.Random,
         loop: asyncio.AbstractEventLoop,
@@ -132,8 +133,13 @@ class Authentication:
 
     def accepted(self, token: str) -> None:
         """A node has served a call with this token."""
-        if self._doubtful and token == self.token:
+        if self._doubtful and token and token == self.token:
             self._doubtful = False
+
+    def password_changed(self, user: str, password: str) -> None:
+        """The client has changed a password: its own, if it is the user."""
+        if self.logs_in and user == self._credentials.user:
+            self._credentials = replace(self._credentials, password=password)
 
     async def close(self) -> None:
         """Renew no more."""

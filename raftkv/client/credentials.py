@@ -18,7 +18,7 @@ TOKEN_CHARACTERS_MAX: Final = 4_096
 
 
 @dataclass(frozen=True, slots=True)
-class Credentials:
+class UserCredentials:
     """A user and password, or a token, or neither. The secrets are not in the `repr`."""
 
     user: str = ""
@@ -31,7 +31,7 @@ def credentials_of(
     password: str | None,
     token: str | None,
     environ: Mapping[str, str] = os.environ,
-) -> Credentials:
+) -> UserCredentials:
     """The credentials that a caller gave, or that the environment names; empty ones are as none.
 
     A user without a password has that of the file in RAFTKV_PASSWORD_FILE. Without a user and a
@@ -41,8 +41,8 @@ def credentials_of(
     that can't be used, `InvalidRequest` for what is no text. No message has a password or a token.
     """
     for name, value in (("user", user), ("password", password), ("token", token)):
-        if value is not None and not isinstance(value, str):
-            raise InvalidRequest(f"{name} is a {type(value).__name__}; give a str", field=name)
+        if value is not None and value != "":
+            to_secret(value, name)
     if token and (user or password):
         raise ConfigurationError(
             "token is given with user or password; a token stands for its user, leave out one of"
@@ -59,8 +59,8 @@ def credentials_of(
             )
         token = read_secret_file(token_file, TOKEN_VARIABLE) if token_file else None
     if token:
-        return Credentials(token=checked_token(token))
-    if user and not password and (password_file := environ.get(PASSWORD_VARIABLE)):
+        return UserCredentials(token=checked_token(token))
+    if user and not password and (password_file := password_file_of(user, environ)):
         password = read_secret_file(password_file, PASSWORD_VARIABLE)
     if user and not password:
         raise ConfigurationError(
@@ -70,7 +70,14 @@ def credentials_of(
         )
     if password and not user:
         raise ConfigurationError("password is given without user; give both", setting="user")
-    return Credentials(user or "", password or "")
+    return UserCredentials(user or "", password or "")
+
+
+def password_file_of(user: str, environ: Mapping[str, str]) -> str:
+    """The password file that the environment names for this user; empty if it is another user's."""
+    if environ.get(USER_VARIABLE) not in (None, "", user):
+        return ""
+    return environ.get(PASSWORD_VARIABLE, "")
 
 
 def read_secret_file(file: str | os.PathLike[str], setting: str) -> str:
@@ -101,6 +108,10 @@ def to_secret(value: str, field: str) -> str:
         raise InvalidRequest(f"{field} is a {type(value).__name__}; give a str", field=field)
     if not value:
         raise InvalidRequest(f"{field} is empty; give at least one character", field=field)
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise InvalidRequest(f"{field} has a lone surrogate; give text", field=field) from None
     return value
 
 
