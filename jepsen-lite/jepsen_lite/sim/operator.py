@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Set
+from collections.abc import Callable, Mapping, Set
+from random import Random
 
 import raftkv
 from jepsen_lite.sim.net.client_links import SimulatedClientNetwork
@@ -13,7 +14,7 @@ from jepsen_lite.sim.nodes.cluster import Cluster
 from jepsen_lite.sim.nodes.host import address_of
 from jepsen_lite.sim.process import Process
 from jepsen_lite.sim.world import World
-from raftkv.client.client import Client
+from raftkv.client.client import Client, Connecting
 from raftkv.client.settings import ClientSettings
 from raftkv.errors import Outcome, RaftkvError
 
@@ -38,9 +39,12 @@ class Operator:
         network: SimulatedNetwork,
         cluster: Cluster,
         on_failure: Callable[[str], None],
+        credentials: Mapping[str, str],
     ) -> None:
+        """`credentials`: user and password to log in with; empty: the cluster has no users."""
         self._world = world
         self._cluster = cluster
+        self._credentials = credentials
         self._given = len(cluster.hosts)
         self._process = Process(  # type: ignore[abstract]  # only what is used
             world, "operator", on_exception=on_failure
@@ -107,6 +111,9 @@ class Operator:
     def kill(self) -> None:
         self._process.kill()
 
+    def _connect(self, addresses: list[str], rng: Random) -> Connecting:
+        return raftkv.connect(addresses, links=self._links.link, rng=rng, **self._credentials)
+
     async def _reconfigure(
         self, remove: int, add: bool, add_first: bool, changed: Callable[[], None]
     ) -> None:
@@ -118,7 +125,7 @@ class Operator:
         in_one, force, maintenance = (choice.random() < p for p in (0.5, 0.3, 0.5))
         async with self._one_at_a_time:
             with contextlib.suppress(RaftkvError):
-                async with raftkv.connect(addresses, links=self._links.link, rng=rng) as client:
+                async with self._connect(addresses, rng) as client:
                     if add and remove and in_one:
                         await self._add(client, changed, in_place_of=remove)
                         return
@@ -136,7 +143,7 @@ class Operator:
         rng = self._world.rng(f"operator of learners {len(addresses)}")
         async with self._one_at_a_time:
             with contextlib.suppress(RaftkvError):
-                async with raftkv.connect(addresses, links=self._links.link, rng=rng) as client:
+                async with self._connect(addresses, rng) as client:
                     host = self._cluster.add_host()
                     host.boot()
                     address = address_of(host.name)

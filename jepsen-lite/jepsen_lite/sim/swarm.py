@@ -27,6 +27,7 @@ from jepsen_lite.workloads.catalogue import (
     LOOKS_AT_MANY_ROWS,
     NEEDS_QUICK_ANSWERS,
     NEEDS_STEADY_CLOCKS,
+    NEEDS_USERS,
     WORKLOADS,
 )
 from raftkv.kv.pace import STEP_UNITS
@@ -157,6 +158,8 @@ def with_workloads(plan: Plan, workloads: tuple[str, ...]) -> Plan:
         plan = replace(plan, tuning=replace(plan.tuning, bounds=bounds))
     if LOOKS_AT_MANY_ROWS & set(workloads):
         plan = replace(plan, tuning=replace(plan.tuning, step_units=STEP_UNITS))
+    if NEEDS_USERS & set(workloads):
+        plan = replace(plan, tuning=replace(plan.tuning, older_programs=False))
     if NEEDS_QUICK_ANSWERS & set(workloads):
         plan = replace(plan, client_conditions=ClientConditions())
     return plan

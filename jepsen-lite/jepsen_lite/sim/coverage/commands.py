@@ -24,7 +24,7 @@ from raftkv.kv.sessions import Sessions
 from raftkv.node.node import Node
 from raftkv.node.proposal_queue import ProposalQueue
 from raftkv.node.proposals import PendingProposals
-from raftkv.rpc.v1 import kv_pb2
+from raftkv.rpc.v1 import kv_pb2, log_pb2
 from raftkv.wire.failures import error_of
 
 FIRST, RETRY, AFTER_EXPIRY, AT_A_FOLLOWER = COMMAND_EVENTS
@@ -45,10 +45,12 @@ def observe_commands(wraps: Wraps, reach: Reach) -> None:
         return kv_pb2.CommandBatch.FromString(batch).commands
 
     @wraps.around(StateMachine, "_run_submission")
-    def run_submission(original: Callable[..., Any], machine: StateMachine, commands: bytes) -> Any:
+    def run_submission(
+        original: Callable[..., Any], machine: StateMachine, submission: log_pb2.Submission
+    ) -> Any:
         nonlocal running
-        running = commands
-        return (yield from original(machine, commands))
+        running = submission.commands
+        return (yield from original(machine, submission))
 
     @wraps.around(StateMachine, "_run_batch")
     def run_batch(
