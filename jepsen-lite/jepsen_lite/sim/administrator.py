@@ -28,7 +28,7 @@ ROOT_CREDENTIALS = {"user": ROOT, "password": password_of(ROOT)}
 EVERYONE = "everyone"
 """The role of all clients: it gives access to the keys of the other workloads."""
 READER = "reader"
-ACT_EVERY_S = 0.25
+ACT_EVERY_S = 0.15
 TIMEOUT_S = 1.0
 AGAIN_S = 0.1
 DONE_BEFORE = frozenset({"USER_EXISTS", "ROLE_EXISTS"})

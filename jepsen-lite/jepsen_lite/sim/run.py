@@ -25,6 +25,7 @@ from jepsen_lite.sim.checks.violation import Violation
 from jepsen_lite.sim.clients import ClientLoad, Clients
 from jepsen_lite.sim.context import SimulationContext
 from jepsen_lite.sim.coverage.observers import MarkCounter
+from jepsen_lite.sim.impostor import Impostor
 from jepsen_lite.sim.injection.injector import SimulatedNemesis
 from jepsen_lite.sim.lock_liveness import LockLiveness
 from jepsen_lite.sim.net.network import SimulatedNetwork
@@ -130,6 +131,10 @@ class Simulation:
             for each in self.workloads
             if isinstance(each, RightsWorkload)
         ]
+        self.impostors = [
+            Impostor(self.world, self.cluster, self.invariants.state_machines, self.clients.hosts)
+            for _ in self.administrators
+        ]
         self.lock_liveness = LockLiveness(self.world, self.clients, self.workloads, self._fail)
         self.leadership = LeadershipBounds(context, self.cluster, plan.tuning.tick_ms / 1000)
         self.starvation = StarvationBound(context, self.cluster, self.clients, self.leadership)
@@ -233,11 +238,15 @@ class Simulation:
         self.starvation.begin()
         self.lease_trust.begin()
         self.queues.begin()
+        for impostor in self.impostors:
+            impostor.begin()
 
     def _recover(self) -> None:
         """Heal everything; the cluster must work again within its deadlines."""
         self.nemesis.heal(NetworkConditions())
         self.clients.stop_load()
+        for impostor in self.impostors:
+            impostor.stop()
         self._await(self.clients.idle, LIVENESS_S, "every operation under way has ended")
         if not self.cluster.must_serve:
             self._stand_still()

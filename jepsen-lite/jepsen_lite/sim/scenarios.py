@@ -43,6 +43,7 @@ from jepsen_lite.sim.service_scenarios import (
     compactions,
     coordination,
     removals,
+    rights,
     slow_answers,
     snapshots_beside_readers,
 )
@@ -317,6 +318,7 @@ SCENARIOS: Mapping[str, Scenario] = dict(
         candidates,
         removals,
         compactions,
+        rights,
         slow_answers,
         breadth,
         snapshots_beside_readers,

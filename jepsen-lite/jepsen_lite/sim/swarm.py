@@ -32,8 +32,12 @@ from jepsen_lite.workloads.catalogue import (
 )
 from raftkv.kv.pace import STEP_UNITS
 
-ANOTHER_LENGTH = frozenset({"load", "slow-answers"})
-"""Scenarios that no seed is based on: they are much longer than the others."""
+ANOTHER_LENGTH = frozenset({"load", "slow-answers", "rights"})
+"""Scenarios that no seed is based on: they are much longer than the others, or short ones for a
+workload that is drawn beside all faults.
+"""
+SECURED = 0.15
+"""The share of seeds whose clients are users with rights."""
 COPIES: Mapping[str, int] = {
     PLAIN: 3, "relays": 3, "memberships": 2, "leaving-leaders": 2, "power-cuts": 2,
     "set-clocks": 2, "coordination": 2, "copied-disks": 2, "snapshots-beside-readers": 3,
@@ -204,7 +208,11 @@ def _with_other_load(plan: Plan, rng: Random) -> Plan:
 
 def _with_workloads(plan: Plan, rng: Random, *, steady: bool) -> Plan:
     """Those of the scenario and some others, or others altogether."""
-    possible = [name for name in WORKLOADS if steady or name not in NEEDS_STEADY_CLOCKS]
+    possible = [
+        name
+        for name in WORKLOADS
+        if name not in NEEDS_USERS and (steady or name not in NEEDS_STEADY_CLOCKS)
+    ]
     keeps = plan.base in STEADY or rng.random() < 0.5
     own = plan.workloads if keeps else (rng.choice(BUSY),)
     others = [name for name in possible if name not in own]
@@ -213,7 +221,9 @@ def _with_workloads(plan: Plan, rng: Random, *, steady: bool) -> Plan:
     dealt, place = divmod(plan.seed, len(SELDOM))
     seldom = _rng(dealt, "seldom workloads").sample(SELDOM, len(SELDOM))[place]
     drawn += tuple(name for name in seldom if name in possible and name not in drawn)
-    return replace(plan, workloads=drawn)
+    if plan.tuning.older_programs or _rng(plan.seed, "users").random() >= SECURED:
+        return replace(plan, workloads=drawn)
+    return replace(plan, workloads=(*drawn, "rights"))
 
 
 def _with_faults(plan: Plan, rng: Random, *, steady: bool) -> Plan:

@@ -44,6 +44,11 @@ def keys_of(user: str) -> tuple[str, str]:
     return f"{PREFIX}{user}/", f"{PREFIX}{user}0"
 
 
+def idempotency_key(number: int) -> str:
+    """One of those that all users use, each for commands of his own."""
+    return f"{PREFIX}{number}"
+
+
 def password_of(user: str) -> str:
     """The password with which the clients of a user log in."""
     return f"{user}'s password"
@@ -108,7 +113,7 @@ class RightsWorkload:
                 done = await client.commands.put_under_key(
                     f"{key}-{asked[0]}",
                     asked[0],
-                    idempotency_key=f"{PREFIX}{asked[0]}",
+                    idempotency_key=idempotency_key(int(asked[0])),
                     ttl_s=NAMED_TTL_S,
                     timeout_s=timeout_s,
                 )

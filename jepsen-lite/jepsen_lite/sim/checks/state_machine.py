@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -15,6 +16,7 @@ from raftkv.kv.meta import META_KEY, Meta
 from raftkv.kv.records import change_key, split_change_key, split_lease, unpack_lease
 from raftkv.kv.store import Family, StateStore
 from raftkv.node.node import Node
+from raftkv.peer.ports import Author
 from raftkv.raft.entry import Entry
 from raftkv.rpc.v1 import kv_pb2, log_pb2
 
@@ -91,6 +93,7 @@ def _is_of_node(submission: log_pb2.Submission) -> bool:
     return not submission.origin and not submission.user and kinds == ["signing_key_rotate"]
 
 
+LAST_SUBMISSIONS: Final = 32
 EMPTY_STORE = Meta().revision
 
 
@@ -149,6 +152,7 @@ class StateMachineInvariants:
         self._checks = 0
         self._committed = terms_and_digests
         self._submitted: set[bytes] = set()
+        self.last_submissions: deque[tuple[bytes, Author]] = deque(maxlen=LAST_SUBMISSIONS)
         self._leases_named: dict[int, NamedLeases] = {}  # by the entry's index
         self._applied: dict[int, tuple[int, int, int, int]] = {}
         self._states: dict[int, tuple[Replica, int]] = {}
@@ -159,9 +163,10 @@ class StateMachineInvariants:
         """How many checks have been made."""
         return self._checks + self.model.checks
 
-    def submitted(self, commands: bytes) -> None:
+    def submitted(self, commands: bytes, author: Author) -> None:
         """A client has submitted these commands to a node."""
         self._submitted.add(commands)
+        self.last_submissions.append((commands, author))
 
     def committed(self, node_id: int, entry: Entry) -> None:
         """The node is the first to commit this entry of commands."""
