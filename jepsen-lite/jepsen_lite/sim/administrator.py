@@ -32,7 +32,7 @@ ACT_EVERY_S = 0.15
 TIMEOUT_S = 1.0
 AGAIN_S = 0.1
 DONE_BEFORE = frozenset({"USER_EXISTS", "ROLE_EXISTS"})
-SWITCHING = 0.4
+SWITCHING = 0.6
 """The share of runs in which authentication is disabled and enabled again."""
 WORKER = 1_000_000
 

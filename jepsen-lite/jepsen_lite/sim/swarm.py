@@ -28,6 +28,7 @@ from jepsen_lite.workloads.catalogue import (
     NEEDS_QUICK_ANSWERS,
     NEEDS_STEADY_CLOCKS,
     NEEDS_USERS,
+    OF_ONE_USER,
     WORKLOADS,
 )
 from raftkv.kv.pace import STEP_UNITS
@@ -36,8 +37,8 @@ ANOTHER_LENGTH = frozenset({"load", "slow-answers", "rights"})
 """Scenarios that no seed is based on: they are much longer than the others, or short ones for a
 workload that is drawn beside all faults.
 """
-SECURED = 0.15
-"""The share of seeds whose clients are users with rights."""
+SECURED = 0.25
+"""The share of seeds whose clients are users with rights, where the workloads allow it."""
 COPIES: Mapping[str, int] = {
     PLAIN: 3, "relays": 3, "memberships": 2, "leaving-leaders": 2, "power-cuts": 2,
     "set-clocks": 2, "coordination": 2, "copied-disks": 2, "snapshots-beside-readers": 3,
@@ -221,9 +222,10 @@ def _with_workloads(plan: Plan, rng: Random, *, steady: bool) -> Plan:
     dealt, place = divmod(plan.seed, len(SELDOM))
     seldom = _rng(dealt, "seldom workloads").sample(SELDOM, len(SELDOM))[place]
     drawn += tuple(name for name in seldom if name in possible and name not in drawn)
-    if plan.tuning.older_programs or _rng(plan.seed, "users").random() >= SECURED:
-        return replace(plan, workloads=drawn)
-    return replace(plan, workloads=(*drawn, "rights"))
+    may_have_users = not (plan.tuning.older_programs or OF_ONE_USER & set(drawn))
+    if may_have_users and _rng(plan.seed, "users").random() < SECURED:
+        drawn += ("rights",)
+    return replace(plan, workloads=drawn)
 
 
 def _with_faults(plan: Plan, rng: Random, *, steady: bool) -> Plan:

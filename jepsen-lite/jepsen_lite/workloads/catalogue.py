@@ -69,7 +69,13 @@ ANOTHER_MAY_PREVENT = frozenset(
 NEEDS_QUICK_ANSWERS = frozenset({"removed-lock", "removed-leader"})
 """Workloads whose checkers expect that a loss is reported within a second."""
 NEEDS_USERS = frozenset({"rights"})
-"""Workloads whose clients log in, which a cluster of an older version does not support."""
+"""Workloads whose clients log in as users, whom the simulator's administrator adds. A cluster of an
+older version has none.
+"""
+OF_ONE_USER = frozenset({"idempotency", "leased-keys", "removed-lock", "removed-leader"})
+"""Workloads whose clients use the leases or the idempotency keys of one another."""
+ON_PROCESSES = tuple(name for name in WORKLOADS if name not in NEEDS_USERS)
+"""Workloads that run on real processes as well."""
 NEEDS_STEADY_CLOCKS = frozenset(
     {
         *("lock", "fenced-lock", "removed-lock", "waiter-fence", "lease", "leased-keys"),

@@ -29,7 +29,7 @@ WATCHED_S = 0.5
 NAMES = 3
 """Idempotency keys of each user."""
 ACCESSES = ("read", "write", "readwrite", "readwrite")
-OFF = 0.04
+OFF = 0.08
 """The share of the administrator's operations that disable authentication for a moment."""
 ROLE_GONE = "ROLE_NOT_FOUND"
 OWN = (

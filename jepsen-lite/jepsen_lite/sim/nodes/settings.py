@@ -16,8 +16,8 @@ SCRUB_INTERVAL_S = 15.0
 """Some rounds within a run, with time enough between them for damage to travel."""
 
 
-SIGNING_KEY_AGE_MS_MAX = 12_000
-"""Twice the time to live of a token, and short enough to be reached within a run."""
+SIGNING_KEY_AGE_MS_MAX = 9_000
+"""Longer than the time to live of a token, and short enough to be reached within a run."""
 
 
 @dataclass(frozen=True, slots=True)
