@@ -16,8 +16,8 @@ def run(state: State, command: kv_pb2.Command, budget: Budget) -> kv_pb2.Result:
     try:
         state.users.check_allowed(command)
     except Refusal as refusal:
-        has_run = state.idempotency_keys.has_run(command, state.time_ms)
-        return _failed(state, Refusal(refusal.reason, withheld=has_run))
+        refusal.withheld = state.idempotency_keys.has_run(command, state.time_ms)
+        return _failed(state, refusal)
     if not command.idempotency_key:
         result, _ = _run_or_fail(state, command, budget)
         return result

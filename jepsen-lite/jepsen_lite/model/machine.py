@@ -103,7 +103,8 @@ class StateMachineModel:
             try:
                 self.state.users.check_allowed(command)
             except Refusal as refusal:
-                raise Refusal(refusal.reason, withheld=True) from None
+                refusal.withheld = True
+                raise
 
     def _run_commands(self, batch: kv_pb2.CommandBatch) -> kv_pb2.BatchResult:
         budget = Budget(self.state.bounds, bounded=self.state.is_bounded)

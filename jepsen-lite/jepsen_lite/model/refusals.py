@@ -32,15 +32,14 @@ OUTCOMES: Final = {
 
 
 class Refusal(Exception):
-    """A command or batch fails and changes nothing. `facts` are those that errors.md documents.
+    """A command or batch fails and changes nothing. `facts` are those that errors.md documents."""
 
-    `withheld`: it has run before, and its result is not for the caller.
-    """
+    withheld = False
+    """Whether it has run before, and its result is not for the caller."""
 
-    def __init__(self, reason: str, *, withheld: bool = False, **facts: int) -> None:
+    def __init__(self, reason: str, **facts: int) -> None:
         super().__init__(reason)
         self.reason = reason
-        self.withheld = withheld
         self.facts = facts
 
     @property

@@ -24,7 +24,6 @@ Attempt: TypeAlias = Callable[..., Awaitable[Any]]
 HOST = "administrator"
 ROOT = "root"
 FIRST_KEY = "\0"
-ROOT_CREDENTIALS = {"user": ROOT, "password": password_of(ROOT)}
 EVERYONE = "everyone"
 """The role of all clients: it gives access to the keys of the other workloads."""
 READER = "reader"
@@ -88,7 +87,7 @@ class Administrator:
         anyone = await self._connect()
         await self._add_users(anyone)
         await anyone.close()
-        client = await self._connect(**ROOT_CREDENTIALS)
+        client = await self._connect(ROOT)
         await self._all_done(client.users.enable)
         self._enabled = True
         while not self._stopping:
@@ -118,7 +117,7 @@ class Administrator:
             invocation = self._workload.next_act(self._rng, switches=self._switches)
             await self._recorder.perform(client, WORKER, self._workload, invocation, TIMEOUT_S)
 
-    async def _connect(self, **credentials: str) -> KvClient:
+    async def _connect(self, user: str | None = None) -> KvClient:
         found: list[KvClient] = []
 
         async def attempt(timeout_s: float) -> None:
@@ -127,7 +126,8 @@ class Administrator:
                 timeout=timeout_s,
                 links=self._links.link,
                 rng=self._world.rng(f"{HOST}/client"),
-                **credentials,
+                user=user,
+                password=None if user is None else password_of(user),
             )
             found.append(client)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Set
 from random import Random
 
 import raftkv
@@ -14,6 +14,7 @@ from jepsen_lite.sim.nodes.cluster import Cluster
 from jepsen_lite.sim.nodes.host import address_of
 from jepsen_lite.sim.process import Process
 from jepsen_lite.sim.world import World
+from jepsen_lite.workloads.rights import password_of
 from raftkv.client.client import Client, Connecting
 from raftkv.client.settings import ClientSettings
 from raftkv.errors import Outcome, RaftkvError
@@ -39,12 +40,12 @@ class Operator:
         network: SimulatedNetwork,
         cluster: Cluster,
         on_failure: Callable[[str], None],
-        credentials: Mapping[str, str],
+        user: str | None,
     ) -> None:
-        """`credentials`: user and password to log in with; empty: the cluster has no users."""
+        """`user`: whom to log in as; None: the cluster has no users."""
         self._world = world
         self._cluster = cluster
-        self._credentials = credentials
+        self._user = user
         self._given = len(cluster.hosts)
         self._process = Process(  # type: ignore[abstract]  # only what is used
             world, "operator", on_exception=on_failure
@@ -112,7 +113,10 @@ class Operator:
         self._process.kill()
 
     def _connect(self, addresses: list[str], rng: Random) -> Connecting:
-        return raftkv.connect(addresses, links=self._links.link, rng=rng, **self._credentials)
+        password = None if self._user is None else password_of(self._user)
+        return raftkv.connect(
+            addresses, user=self._user, password=password, links=self._links.link, rng=rng
+        )
 
     async def _reconfigure(
         self, remove: int, add: bool, add_first: bool, changed: Callable[[], None]

@@ -15,7 +15,7 @@ from jepsen_lite.faults.kinds import UNREAD, NetworkConditions
 from jepsen_lite.faults.record import FaultRecord
 from jepsen_lite.history import History, Kind
 from jepsen_lite.judge import safely, titled
-from jepsen_lite.sim.administrator import ROOT_CREDENTIALS, Administrator
+from jepsen_lite.sim.administrator import ROOT, Administrator
 from jepsen_lite.sim.checks.invariants import Invariants
 from jepsen_lite.sim.checks.leadership import LeadershipBounds
 from jepsen_lite.sim.checks.lease_trust import LeaseTrust
@@ -140,8 +140,8 @@ class Simulation:
         self.starvation = StarvationBound(context, self.cluster, self.clients, self.leadership)
         self.lease_trust = LeaseTrust(context, self.cluster, self.clients)
         self.queues = QueueBounds(context, self.cluster, self.clients)
-        credentials = ROOT_CREDENTIALS if self.administrators else {}
-        self.operator = Operator(self.world, self.network, self.cluster, self._fail, credentials)
+        user = ROOT if self.administrators else None
+        self.operator = Operator(self.world, self.network, self.cluster, self._fail, user)
         self.nemesis = SimulatedNemesis(
             self.world, self.network, self.cluster, self.operator, self.clients.hosts
         )
