@@ -310,13 +310,13 @@ class Requester:
         author, rights, grants = self.author(), self.rights, self.grants
         if grants is None or rights is None:
             return author
-        pace = Pace()
+        spend, allow = Pace().spend, grants.allow_command
         for position, command in enumerate(batch.commands):
-            if not grants.allow_command(command):
+            if not allow(command):
                 error = rights.refusal_of_command(author.user, command)
                 if error is not None:
                     raise self._refused_command(error, batch, position, author.user)
-            if pace.spend(CHECK_UNITS):
+            if spend(CHECK_UNITS):
                 yield
         return author
 
