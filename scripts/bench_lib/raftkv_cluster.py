@@ -101,7 +101,7 @@ class RaftkvCluster(Cluster):
 
 
 class TlsCluster(RaftkvCluster):
-    """As `RaftkvCluster`, with TLS on both ports. Callers of the client port show no certificate."""
+    """As `RaftkvCluster`, with TLS on both ports. Clients show no certificate."""
 
     system = "raftkv, TLS"
 
