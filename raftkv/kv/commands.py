@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from raftkv.errors import InvalidRequest, Overloaded, RaftkvError, Refused
@@ -274,17 +275,7 @@ class CommandRunner:
                 result.lease.lease = lease
                 result.revision = self._meta.revision
             case "lease_keep_alive":
-                result.lease_keep_alive.SetInParent()
-                for lease in command.lease_keep_alive.leases:
-                    if lease in leases:
-                        leases.require(lease)  # before the first renewal: a failure has no effect
-                for lease in command.lease_keep_alive.leases:
-                    if lease in leases:
-                        leases.renew(lease)
-                    else:
-                        result.lease_keep_alive.ended.append(lease)
-                    if self._pace.spend(COMMAND_UNITS):
-                        yield
+                yield from self._keep_alive(command.lease_keep_alive.leases, result)
             case "acquire":
                 yield from locks.acquire(execution, command.acquire, result)
             case "auth":
@@ -305,6 +296,24 @@ class CommandRunner:
         self.rights = change.after
         self._checked = not self.rights.enabled
         result.auth.auth_revision = change.after.revision
+
+    def _keep_alive(self, asked: Iterable[int], result: kv_pb2.Result) -> Steps[None]:
+        leases = self.leases
+        ended = result.lease_keep_alive.ended
+        result.lease_keep_alive.SetInParent()
+        if not leases.principal.everything:
+            for lease in asked:
+                if lease in leases:
+                    leases.require(lease)
+                if self._pace.spend(COMMAND_UNITS):
+                    yield
+        for lease in asked:
+            if lease in leases:
+                leases.renew(lease)
+            else:
+                ended.append(lease)
+            if self._pace.spend(COMMAND_UNITS):
+                yield
 
     def _grant(
         self, grant: kv_pb2.LeaseGrant, result: kv_pb2.Result, budget: Budget

@@ -212,8 +212,9 @@ class Grants:
     def allow_command(self, command: kv_pb2.Command) -> bool:
         """Whether the rights allow all that the command needs."""
         put = command.put  # of another command: an empty one
-        if put.key and not (put.prev_kv or put.ignore_value or put.ignore_lease or command.fences):
-            return self.root or self.write.contains_key(put.key)
+        key = put.key
+        if key and not (put.prev_kv or put.ignore_value or put.ignore_lease or command.fences):
+            return self.root or self.write.contains_key(key)
         return self.missing(needs_of_command(command)) is None
 
 

@@ -40,6 +40,9 @@ class NodeConfig:
     """The cluster versions that this program can take part in."""
 
     scrub_interval_s: float = scrub.INTERVAL_S
+    signing_key_age_ms_max: int = 24 * 3_600_000
+    """A leader replaces a signing key of this age, in cluster time."""
+
     step_units: int = STEP_UNITS
     """Work units of one step of an apply or a read."""
 

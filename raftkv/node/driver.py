@@ -88,7 +88,13 @@ class Driver:
             raft, run, self._barriers, self.finish, config.election_timeout_s_max
         )
         self._maintenance = LeaderMaintenance(
-            own, replica, self._proposer, self._clock, self._register, rng
+            own,
+            replica,
+            self._proposer,
+            self._clock,
+            self._register,
+            rng,
+            config.signing_key_age_ms_max,
         )
         self.peer_handler = NodePeerHandler(
             replica,

@@ -25,13 +25,11 @@ from raftkv.versions import HASHED
 CLUSTER_CHECK_TICKS = 4
 """A leader compares the membership and the cluster version with its callers this often."""
 
-SIGNING_KEY_AGE_MS_MAX = 24 * 3_600_000
-"""A leader replaces a signing key of this age, in cluster time."""
-
 
 class LeaderMaintenance:
     """Proposals of the leader's own; at other nodes a tick does nothing. `own` is this node, as
-    it introduces itself to its peers. `rng` draws the secrets of signing keys.
+    it introduces itself to its peers. `rng` draws the secrets of signing keys, which are replaced
+    at the age of `signing_key_age_ms_max`.
     """
 
     def __init__(
@@ -42,6 +40,7 @@ class LeaderMaintenance:
         clock: ClusterClock,
         register: PeerRegister,
         rng: Random,
+        signing_key_age_ms_max: int,
     ) -> None:
         self._own = own
         self._replica = replica
@@ -49,6 +48,7 @@ class LeaderMaintenance:
         self._clock = clock
         self._register = register
         self._rng = rng
+        self._signing_key_age_ms_max = signing_key_age_ms_max
         self._ticks = 0
         self._stamp_index = 0
         """The last entry that was proposed for its time stamp alone."""
@@ -106,7 +106,8 @@ class LeaderMaintenance:
         raft, machine = self._replica.raft, self._replica.machine
         if not raft.established or raft.transferee or raft.last_applied < self._signing_key_index:
             return
-        if not signing_key_is_due(machine.rights, self._clock.read_ms(now_s)):
+        age_ms_max = self._signing_key_age_ms_max
+        if not signing_key_is_due(machine.rights, self._clock.read_ms(now_s), age_ms_max):
             return
         keys = machine.rights.signing_keys
         rotate = auth_pb2.SigningKeyRotate(
@@ -120,14 +121,14 @@ class LeaderMaintenance:
         self._signing_key_index = self._proposer.propose([submission], now_s)
 
 
-def signing_key_is_due(rights: Rights, time_ms: int) -> bool:
+def signing_key_is_due(rights: Rights, time_ms: int, age_ms_max: int) -> bool:
     """Whether to replace the signing key at this cluster time. Without users there are no tokens
     to sign, and an idle cluster stays idle.
     """
     if not rights.users:
         return False
     keys = rights.signing_keys
-    return not keys or time_ms - keys[0].created_ms >= SIGNING_KEY_AGE_MS_MAX
+    return not keys or time_ms - keys[0].created_ms >= age_ms_max
 
 
 def next_version(

@@ -33,8 +33,6 @@ SESSION_TOKEN_TTL_MS: Final = 10 * 60_000
 """Short, because a session token can't be revoked alone: its user's next password ends it."""
 
 FRESH_KEY_MS: Final = 60_000
-"""A signing key signs from this age on, if there is one before it: until then every node that is
-not far behind has applied it."""
 
 TOKEN_BYTES_MAX: Final = 4096
 CREDENTIALS_KEPT: Final = 4096
@@ -103,10 +101,25 @@ class Credential:
 NO_CREDENTIAL: Final = Credential(CredentialKind.NONE)
 
 
+@dataclass(frozen=True, slots=True)
+class TokenTimes:
+    """Times of session tokens, in cluster time."""
+
+    session_ttl_ms: int = SESSION_TOKEN_TTL_MS
+    fresh_key_ms: int = FRESH_KEY_MS
+    """A signing key signs from this age on, if there is one before it: until then every node that
+    is not far behind has applied it.
+    """
+
+
+USUAL_TIMES: Final = TokenTimes()
+
+
 class Authenticator:
     """Checks credentials against the users, tokens and signing keys that `node` has applied."""
 
-    def __init__(self, node: NodePort) -> None:
+    def __init__(self, node: NodePort, times: TokenTimes = USUAL_TIMES) -> None:
+        self.times = times
         self._node = node
         self._kept: OrderedDict[str, Credential] = OrderedDict()
         """Verified tokens, the one used last at the end."""
@@ -251,17 +264,29 @@ class Authenticator:
     # ---- new tokens ------------------------------------------------------------------
 
     def session_token(self, user: auth_pb2.User) -> str:
-        """A token by which every node takes the caller for the user, for `SESSION_TOKEN_TTL_MS`.
+        """A token by which every node takes the caller for the user, for `times.session_ttl_ms`.
 
         Raises `Unavailable` if there is no signing key yet.
         """
         rights, now_ms = self._node.machine.rights, self._node.auth_time_ms
-        claims = Claims(
-            user.id, user.credentials, rights.revision, now_ms, now_ms + SESSION_TOKEN_TTL_MS
-        )
-        key = _signing_key(rights, now_ms)
+        expires_ms = now_ms + self.times.session_ttl_ms
+        claims = Claims(user.id, user.credentials, rights.revision, now_ms, expires_ms)
+        key = self._signing_key(rights, now_ms)
         headers = {"kid": self._name_of_key(key.id)}
         return jwt.encode(claims._asdict(), key.secret, algorithm=_ALGORITHM, headers=headers)
+
+    def _signing_key(self, rights: Rights, now_ms: int) -> auth_pb2.SigningKey:
+        """The newest key, or the one before it while some node may not have applied the newest."""
+        keys = rights.signing_keys
+        if not keys:
+            raise Unavailable(
+                "there is no key yet that signs tokens: the leader makes one soon after the first"
+                " user was added; try again",
+                retry_after_s=0.2,
+            )
+        newest, *older = keys
+        is_fresh = now_ms - newest.created_ms < self.times.fresh_key_ms
+        return older[0] if older and is_fresh else newest
 
     def authenticated_ms_ago(self, credential: Credential) -> int | None:
         """The time since the caller has proven its password or certificate, None if it is not
@@ -278,19 +303,6 @@ def _check_service(credential: Credential, rights: Rights) -> int:
             "the service token was revoked, or its user was deleted; create another one"
         )
     return token.user
-
-
-def _signing_key(rights: Rights, now_ms: int) -> auth_pb2.SigningKey:
-    """The newest key, or the one before it while some node may not have applied the newest."""
-    keys = rights.signing_keys
-    if not keys:
-        raise Unavailable(
-            "there is no key yet that signs tokens: the leader makes one soon after the first user"
-            " was added; try again",
-            retry_after_s=0.2,
-        )
-    newest, *older = keys
-    return older[0] if older and now_ms - newest.created_ms < FRESH_KEY_MS else newest
 
 
 def _bearer(value: str | bytes) -> str:

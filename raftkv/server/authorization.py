@@ -33,7 +33,7 @@ from raftkv.rpc.v1 import api_pb2, kv_pb2
 from raftkv.server import failures
 from raftkv.server.access import ACCESS, HAS_NODES, name_of_rpc
 from raftkv.server.audit import Audit, address_of
-from raftkv.server.authentication import NO_CREDENTIAL, Authenticator
+from raftkv.server.authentication import NO_CREDENTIAL, USUAL_TIMES, Authenticator, TokenTimes
 from raftkv.server.call_intake import Method, UnaryMethod
 from raftkv.server.node_port import NodePort
 from raftkv.server.traffic import CallTraffic
@@ -53,9 +53,11 @@ CHECK_UNITS: Final = 4
 class Authorizer:
     """Authenticates the callers of one node, and has the requirements of all calls."""
 
-    def __init__(self, node: NodePort, settings: Settings, log: Logger) -> None:
+    def __init__(
+        self, node: NodePort, settings: Settings, log: Logger, times: TokenTimes = USUAL_TIMES
+    ) -> None:
         self.node = node
-        self.authenticator = Authenticator(node)
+        self.authenticator = Authenticator(node, times)
         self.audit = Audit(log, asyncio.get_running_loop().time)
         self.cluster_name = settings.cluster_name
         self._settings = settings
@@ -308,13 +310,13 @@ class Requester:
         author, rights, grants = self.author(), self.rights, self.grants
         if grants is None or rights is None:
             return author
-        pace = Pace()
+        spend, allow = Pace().spend, grants.allow_command
         for position, command in enumerate(batch.commands):
-            if not grants.allow_command(command):
+            if not allow(command):
                 error = rights.refusal_of_command(author.user, command)
                 if error is not None:
                     raise self._refused_command(error, batch, position, author.user)
-            if pace.spend(CHECK_UNITS):
+            if spend(CHECK_UNITS):
                 yield
         return author
 

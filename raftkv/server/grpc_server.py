@@ -36,6 +36,7 @@ from raftkv.server.calls import Deadlines, UnaryCalls
 from raftkv.server.disk_space import RequireRoom, room_for_all
 from raftkv.server.health import Health
 from raftkv.server.node_port import NodePort
+from raftkv.server.passwords import PasswordHashing
 from raftkv.server.pipeline.service import PipelineService
 from raftkv.server.reads import ReadHandler
 from raftkv.server.resources import CLIENT_CONNECTIONS_MAX
@@ -128,7 +129,7 @@ class ClientServer:
         self._locks = LockService(node, reader, calls, limits)
         kv = KVService(node, reader, calls, limits, require_room)
         cluster = ClusterService(node, reader, calls, settings.data_dir)
-        self._auth = AuthService(node, reader, calls)
+        self._auth = AuthService(node, reader, calls, PasswordHashing())
         self._intake = CallIntake(
             methods_of(_API["KV"], kv, may_be_large=_may_be_large)
             | methods_of(_API["Lease"], self._leases, may_be_large=_always)

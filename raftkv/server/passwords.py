@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from argon2 import Parameters, PasswordHasher, profiles
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -38,8 +38,29 @@ NICENESS: Final = 10
 Result = TypeVar("Result")
 
 
+class Passwords(Protocol):
+    """Hashes and verifies passwords."""
+
+    async def hash(self, password: str, address: str) -> str:
+        """The hash of a new password. Raises `InvalidRequest` for a password that is empty or too
+        long, and `Overloaded`.
+        """
+
+    async def verify(
+        self, password: str, password_hash: str, address: str, begin: Callable[[], None]
+    ) -> bool:
+        """Whether it is the password of this hash. An empty hash, of a user who has no password or
+        does not exist, takes as long.
+
+        `begin` is called when it is this password's turn; what it raises ends the attempt.
+        """
+
+    def close(self) -> None:
+        """Begin no further hash."""
+
+
 class PasswordHashing:
-    """Hashes and verifies passwords in threads. A turn ends with its thread's work, also if the
+    """`Passwords` by argon2id, in threads. A turn ends with its thread's work, also if the
     caller has gone.
     """
 
@@ -54,24 +75,18 @@ class PasswordHashing:
         """The hash of a password that nobody has, made at its first use."""
 
     def close(self) -> None:
-        """Begin no further hash."""
+        """See `Passwords.close`."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def hash(self, password: str, address: str) -> str:
-        """The hash of a new password, with salt and parameters. Raises `InvalidRequest` for a
-        password that is empty or too long, and `Overloaded`.
-        """
+        """See `Passwords.hash`: with salt and parameters."""
         check_password(password)
         return await self._run(address, lambda: self._hasher.hash(password))
 
     async def verify(
         self, password: str, password_hash: str, address: str, begin: Callable[[], None]
     ) -> bool:
-        """Whether it is the password of this hash. An empty hash, of a user who has no password or
-        does not exist, takes as long.
-
-        `begin` is called when it is this password's turn; what it raises ends the attempt.
-        """
+        """See `Passwords.verify`."""
         check_password(password)
         return await self._run(address, lambda: self._verify(password, password_hash), begin)
 

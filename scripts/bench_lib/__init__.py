@@ -2,6 +2,6 @@
 
 `cluster.py` says what a system under test is; `etcd_*` and `raftkv_*` are the two systems.
 `load.py` is one process of the load generator, `generator.py` drives several. The experiments
-(`throughput`, `failover`, `growth`) produce the values of `results.py`, and `report.py` and
-`plot.py` show them.
+(`throughput`, `security`, `failover`, `growth`) produce the values of `results.py`, and `report.py`
+and `plot.py` show them.
 """

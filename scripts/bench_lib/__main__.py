@@ -26,6 +26,7 @@ from bench_lib import (
     machine,
     plot,
     report,
+    security,
     summary,
     throughput,
     watches,
@@ -66,6 +67,7 @@ class Options:
 
     systems: tuple[str, ...]
     experiments: frozenset[Experiment]
+    secure: bool
     writers: tuple[int, ...]
     readers: int
     rounds: int
@@ -83,6 +85,13 @@ async def run(options: Options, results: Results, console: Console) -> None:
     assert task is not None
     # As Ctrl-C does: an end that stops the servers first.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    if options.secure:
+        puts = throughput.put_workloads(options.writers, options.value_bytes, options.seconds)
+        plan = security.Plan(tuple(puts), options.rounds, options.directory / "security")
+        async for measurement in security.run(plan):
+            results.security.append(measurement)
+            console.print(report.progress_line(measurement), highlight=False)
+        return
     chosen = options.experiments
     workloads = []
     if Experiment.PUTS in chosen:
@@ -101,8 +110,9 @@ async def run(options: Options, results: Results, console: Console) -> None:
             options.readers, KEYS_SMALL, options.value_bytes, options.seconds
         )
     if workloads:
-        plan = throughput.Plan(options.systems, tuple(workloads), options.rounds, options.directory)
-        async for measurement in throughput.run(plan):
+        async for measurement in throughput.run(
+            throughput.Plan(options.systems, tuple(workloads), options.rounds, options.directory)
+        ):
             results.throughput.append(measurement)
             console.print(report.progress_line(measurement), highlight=False)
     if chosen & {Experiment.GROWTH, Experiment.RESTART}:
@@ -174,6 +184,14 @@ def main(
     only: Annotated[
         str, typer.Option(help="experiments, with commas: " + ",".join(Experiment))
     ] = ",".join(Experiment),
+    secure: Annotated[
+        bool,
+        typer.Option(
+            "--secure",
+            help="measure only what TLS and authentication cost: puts by --writers on three"
+            " clusters of raftkv in turn",
+        ),
+    ] = False,
     writers: Annotated[str, typer.Option(help="concurrent writers, with commas")] = "1,100,1000",
     readers: Annotated[int, typer.Option(min=1, help="concurrent readers")] = 100,
     rounds: Annotated[int, typer.Option(min=1, help="rounds; the medians count")] = 3,
@@ -199,6 +217,7 @@ def main(
             Against.ONLY: (THEIRS,),
         }[against],
         experiments=_experiments(only),
+        secure=secure,
         writers=_numbers(writers),
         readers=readers,
         rounds=rounds,
@@ -209,7 +228,7 @@ def main(
         restarts=restarts,
         directory=directory.absolute(),
     )
-    if THEIRS in options.systems:
+    if THEIRS in options.systems and not secure:
         require_etcd()
     console = Console(width=max(Console().width, TABLE_WIDTH), soft_wrap=True)
     for path in (out, options.directory):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 from bench_lib.processes import ServerFailed, ServerProcess, cpu_seconds, memory
@@ -53,6 +54,8 @@ class Cluster(ABC):
     system: str
     nodes: list[ServerProcess]
     endpoints: list[str]
+    client_environment: Mapping[str, str] = MappingProxyType({})
+    """What the load generator's clients take from the environment: certificates and a login."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory

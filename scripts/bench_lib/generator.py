@@ -10,6 +10,7 @@ import sys
 import time
 from asyncio.subprocess import PIPE, Process
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,7 +84,7 @@ async def measure(
         )
         for number in range(processes)
     ]
-    generators = [await _start(load) for load in loads]
+    generators = [await _start(load, cluster.client_environment) for load in loads]
     try:
         for generator in generators:
             await _read_line(generator)  # ready
@@ -111,7 +112,7 @@ async def measure(
     return _merge(cluster.system, workload, shape, results, usage)
 
 
-async def _start(load: LoadSpec) -> Process:
+async def _start(load: LoadSpec, environment: Mapping[str, str]) -> Process:
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -121,7 +122,7 @@ async def _start(load: LoadSpec) -> Process:
         stdout=PIPE,
         limit=LINE_BYTES_MAX,
         # What makes gRPC quicker for our commands makes it quicker for etcd's client, too.
-        env={**GRPC_ENVIRONMENT, **os.environ},
+        env={**GRPC_ENVIRONMENT, **os.environ, **environment},
         cwd=Path(__file__).parent.parent,
         start_new_session=True,  # Ctrl-C is ours to handle
     )

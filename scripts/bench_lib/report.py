@@ -22,6 +22,8 @@ def show(results: Results, console: Console) -> None:
         console.print(
             _measurements("Growth: puts beside and over the keys of a store", results.growth)
         )
+    if results.security:
+        console.print(_measurements("Security: what protects the cluster", results.security))
     for line in results.etcdctl_check_perf:
         console.print(f"[dim]{line}[/dim]", highlight=False)
     _say_errors(results, console)
@@ -88,7 +90,7 @@ def _figures(cell: Cell) -> list[str]:
 
 
 def _say_noise(results: Results, console: Console) -> None:
-    measured = [*results.throughput, *results.growth]
+    measured = [*results.throughput, *results.growth, *results.security]
     noisy = [each for each in measured if each.other_cores > OTHER_CORES_MAX]
     if noisy:
         console.print(
@@ -100,7 +102,7 @@ def _say_noise(results: Results, console: Console) -> None:
 
 
 def _say_errors(results: Results, console: Console) -> None:
-    for cell in cells([*results.throughput, *results.growth]):
+    for cell in cells([*results.throughput, *results.growth, *results.security]):
         if cell.errors:
             kinds = {kind: n for each in cell.rounds for kind, n in each.errors.items()}
             console.print(

@@ -107,6 +107,7 @@ class Results:
     machine: dict[str, str]
     arguments: dict[str, str]
     throughput: list[Measurement] = field(default_factory=list)
+    security: list[Measurement] = field(default_factory=list)
     failover: list[Failover] = field(default_factory=list)
     restart: list[Restart] = field(default_factory=list)
     growth: list[Measurement] = field(default_factory=list)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -51,6 +52,11 @@ class Cell:
     @property
     def client_cpu_s_per_1000(self) -> float:
         return self.median(lambda each: each.client_cpu_s_per_1000)
+
+    @property
+    def cpu_s_per_1000(self) -> float:
+        """Of the nodes and the load generator."""
+        return self.median(lambda each: each.server_cpu_s_per_1000 + each.client_cpu_s_per_1000)
 
     @property
     def server_rss_bytes(self) -> float:
@@ -126,6 +132,21 @@ def own_lines(measurements: Sequence[Measurement]) -> list[str]:
         if operation == Operation.STALE_GET and linearizable:
             ratio = cell.per_second / linearizable.per_second
             lines.append(f"ratio stale gets from a follower by linearizable ones: {ratio:.2f}")
+    return lines
+
+
+def security_lines(measurements: Sequence[Measurement]) -> list[str]:
+    """What each protection costs, by the cluster without it: throughput, and CPU over all."""
+    by_workload: dict[str, list[Cell]] = {}
+    for cell in cells(measurements):
+        by_workload.setdefault(workload_name(cell.first), []).append(cell)
+    lines = []
+    for name, clusters in by_workload.items():
+        for before, after in itertools.combinations(clusters, 2):
+            what = f"{name}, {after.first.system} by {before.first.system}"
+            speed = after.per_second / before.per_second
+            cpu = after.cpu_s_per_1000 / before.cpu_s_per_1000
+            lines.append(f"ratio {what}: {speed:.2f}; CPU of nodes and client: {cpu:.2f}")
     return lines
 
 
@@ -215,6 +236,7 @@ def final_lines(results: Results) -> list[str]:
     return [
         *throughput_lines(results.throughput),
         *own_lines(results.throughput),
+        *security_lines(results.security),
         *handover_lines(results.handovers),
         *upkeep_lines(results.upkeep),
         *delivery_lines(results.deliveries),

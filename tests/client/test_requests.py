@@ -130,10 +130,12 @@ async def test_the_keys_of_a_lease_are_asked_for_only_if_the_caller_wants_them(
     asked: list[api_pb2.LeaseTimeToLiveRequest] = []
     call = ScriptedLink.call
 
-    async def recorded(link: ScriptedLink, method: str, request: bytes, timeout_s: float) -> bytes:
+    async def recorded(
+        link: ScriptedLink, method: str, request: bytes, timeout_s: float, token: str = ""
+    ) -> bytes:
         if method.endswith("/TimeToLive"):
             asked.append(api_pb2.LeaseTimeToLiveRequest.FromString(request))
-        return await call(link, method, request, timeout_s)
+        return await call(link, method, request, timeout_s, token)
 
     monkeypatch.setattr(ScriptedLink, "call", recorded)
     await client.lease_time_to_live(7)

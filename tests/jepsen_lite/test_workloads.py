@@ -38,10 +38,13 @@ from jepsen_lite.workloads.catalogue import (
     HAS_LARGE_ROWS,
     NEEDS_QUICK_ANSWERS,
     NEEDS_STEADY_CLOCKS,
+    NEEDS_USERS,
+    OF_ONE_USER,
     READ_WITHOUT_MAJORITY,
     WORKLOADS,
 )
 from jepsen_lite.workloads.register import RegisterWorkload
+from jepsen_lite.workloads.rights import RightsWorkload
 from jepsen_lite.workloads.sets import SetWorkload
 from jepsen_lite.workloads.watches import WatchWorkload
 from tests.jepsen_lite.idle_database import Idle, run_on_virtual_time
@@ -51,6 +54,8 @@ from tests.jepsen_lite.idle_database import Idle, run_on_virtual_time
 def test_the_seed_decides_the_operations_of_a_workload(name: str) -> None:
     def drawn() -> list[object]:
         workload, rng = WORKLOADS[name](), Random(7)
+        if isinstance(workload, RightsWorkload):
+            workload.users = {worker: f"client-{worker}" for worker in range(3)}
         return [workload.next(rng, worker % 3) for worker in range(200)]
 
     assert drawn() == drawn()
@@ -467,5 +472,5 @@ async def test_a_real_run_reads_the_history_of_the_store_after_all_other_operati
 
 
 def test_properties_are_of_workloads_that_exist() -> None:
-    needs = NEEDS_QUICK_ANSWERS | NEEDS_STEADY_CLOCKS
+    needs = NEEDS_QUICK_ANSWERS | NEEDS_STEADY_CLOCKS | NEEDS_USERS | OF_ONE_USER
     assert ANOTHER_MAY_PREVENT | HAS_LARGE_ROWS | READ_WITHOUT_MAJORITY | needs <= WORKLOADS.keys()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from jepsen_lite.model.bounds import Bounds
 from jepsen_lite.model.machine import StateMachineModel
+from jepsen_lite.model.refusals import Refusal
 from jepsen_lite.sim.checks.message_differences import first_difference
 from jepsen_lite.sim.checks.model_state import state_difference
 from raftkv.kv.machine import Applied
@@ -12,7 +13,7 @@ from raftkv.raft.entry import Entry
 from raftkv.rpc.v1 import kv_pb2 as pb
 from raftkv.rpc.v1 import log_pb2
 
-from .harness import Driver
+from .harness import Authored, Driver
 
 
 class DriverBesideModel(Driver):
@@ -30,6 +31,19 @@ class DriverBesideModel(Driver):
             assert not first_difference(pb.BatchResult.FromString(here.result), model)
         assert not state_difference(self.store, self.model.state)
         return applied
+
+    def checked(self, commands: pb.CommandBatch, user: int) -> Authored:
+        """The batch as a node submits it that has applied everything: checked against the rights
+        of now. Without the rights it is from a node that is behind.
+        """
+        users = self.model.state.users
+        users.caller = user
+        try:
+            for command in commands.commands:
+                users.check_allowed(command)
+        except Refusal:
+            return Authored(commands, user)
+        return Authored(commands, user, users.revision)
 
     def compare_read(self, request: pb.Range) -> None:
         assert not first_difference(run(self.machine.read(request)), self.model.read(request))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from raftkv.kv.changes import Change
 from raftkv.kv.limits import Limits
@@ -76,11 +77,25 @@ def batch(*commands: pb.Command, session: int = 0, sequence: int = 0, acknowledg
     )
 
 
-def entry(index: int, time_ms: int, *batches: pb.CommandBatch, term: int = 1) -> Entry:
+class Authored(NamedTuple):
+    """A batch of the user of this id, whose rights were checked at this revision."""
+
+    commands: pb.CommandBatch
+    user: int
+    auth_revision: int = -1
+    """-1: of rights that are not the present ones."""
+
+
+def entry(index: int, time_ms: int, *batches: pb.CommandBatch | Authored, term: int = 1) -> Entry:
     stamped = log_pb2.StampedBatch(time_ms=time_ms)
     for number, each in enumerate(batches):
+        sent = each if isinstance(each, Authored) else Authored(each, 0, 0)
         stamped.submissions.add(
-            origin=ORIGIN, number=number, commands=each.SerializeToString(deterministic=True)
+            origin=ORIGIN,
+            number=number,
+            commands=sent.commands.SerializeToString(deterministic=True),
+            user=sent.user,
+            auth_revision=sent.auth_revision,
         )
     return Entry(term, index, EntryKind.COMMANDS, stamped.SerializeToString())
 
@@ -123,7 +138,7 @@ class Driver:
         """Continue with a machine that is rebuilt from the store."""
         self.machine = StateMachine(self.store, self.limits, step_units)
 
-    def send(self, commands: pb.CommandBatch) -> pb.BatchResult:
+    def send(self, commands: pb.CommandBatch | Authored) -> pb.BatchResult:
         each = entry(self.machine.applied_index + 1, self.time_ms, commands)
         (applied,) = self.apply(each)
         return pb.BatchResult.FromString(applied.result)

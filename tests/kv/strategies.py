@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
+from raftkv.rpc.v1 import auth_pb2 as auth
 from raftkv.rpc.v1 import kv_pb2 as pb
 
-from .harness import transaction
+from .harness import batch, transaction
 
 KEYS = st.sampled_from([b"a", b"a\x00", b"b", b"b\xff", b"c"])
 RANGE_ENDS = KEYS | st.sampled_from([b"", b"\x00", b"d"])
@@ -141,3 +142,105 @@ COMMANDS = st.one_of(
     st.builds(lambda each: pb.Command(transaction=each), TRANSACTIONS),
     OTHERS,
 )
+
+PERHAPS_NAMED = st.builds(
+    lambda command, name, ttl_ms: pb.Command.FromString(
+        command.SerializeToString()
+        + pb.Command(idempotency_key=name, idempotency_ttl_ms=ttl_ms).SerializeToString()
+    ),
+    COMMANDS,
+    st.sampled_from([b"", b"i", b"j"]),
+    TIMES,
+)
+BATCHES = st.builds(
+    lambda commands, session, sequence, behind: batch(
+        *commands, session=session, sequence=sequence, acknowledged=max(sequence - behind, 0)
+    ),
+    st.lists(PERHAPS_NAMED, max_size=4),
+    st.just(0) | LEASES,
+    st.integers(1, 6),
+    st.integers(1, 6),
+)
+
+# ---- users and roles -------------------------------------------------------------------
+
+USERS = st.sampled_from(["root", "a", "b", "a b"])
+ROLES = st.sampled_from(["r", "s", "root"])
+PERMISSIONS = st.builds(
+    auth.Permission,
+    access=st.integers(0, 3) | st.just(3),
+    key=KEYS | LOCKS | st.just(b""),
+    range_end=RANGE_ENDS | st.just(b"n"),
+)
+ADMIN_RIGHTS = st.integers(0, 4)
+RIGHTS = st.fixed_dictionaries({"permission": PERMISSIONS}) | st.fixed_dictionaries(
+    {"admin_right": ADMIN_RIGHTS}
+)
+SECRETS = st.sampled_from([b"k" * 32, b"l" * 32, b"short"])
+TOKEN_IDS = st.sampled_from([b"", b"1", b"2"])
+AUTH_COMMANDS = st.one_of(
+    st.builds(
+        lambda kind, name: auth.AuthCommand(**{kind: {"name": name}}),
+        st.sampled_from(["user_add", "user_delete"]),
+        USERS,
+    ),
+    st.builds(
+        lambda kind, name, role: auth.AuthCommand(**{kind: {"name": name, "role": role}}),
+        st.sampled_from(["user_grant_role", "user_revoke_role"]),
+        USERS,
+        ROLES,
+    ),
+    st.builds(
+        lambda kind, name: auth.AuthCommand(**{kind: {"name": name}}),
+        st.sampled_from(["role_add", "role_delete"]),
+        ROLES,
+    ),
+    *(
+        st.builds(
+            lambda kind, role, right: auth.AuthCommand(**{kind: {"role": role, **right}}),
+            st.sampled_from(["role_grant", "role_grant", "role_revoke"]),
+            ROLES,
+            RIGHTS,
+        ),
+    )
+    * 2,
+    st.builds(
+        lambda name, hashed: auth.AuthCommand(
+            user_set_password=auth.UserSetPassword(name=name, password_hash=hashed)
+        ),
+        USERS,
+        st.sampled_from(["", "x"]),
+    ),
+    st.builds(
+        lambda **fields: auth.AuthCommand(token_create=auth.TokenCreate(**fields)),
+        id=TOKEN_IDS,
+        user=USERS,
+        secret_hash=SECRETS,
+        ttl_ms=TIMES,
+    ),
+    st.builds(
+        lambda id: auth.AuthCommand(token_revoke=auth.TokenRevoke(id=id)),
+        TOKEN_IDS,
+    ),
+    st.builds(
+        lambda secret, replaced: auth.AuthCommand(
+            signing_key_rotate=auth.SigningKeyRotate(secret=secret, replaced=replaced)
+        ),
+        SECRETS,
+        st.integers(0, 2),
+    ),
+    st.sampled_from(
+        [
+            auth.AuthCommand(enable=auth.AuthEnable()),
+            auth.AuthCommand(disable=auth.AuthDisable()),
+            auth.AuthCommand(root_reset=auth.RootReset(password_hash="y")),
+            auth.AuthCommand(),
+        ]
+    ),
+)
+AUTH_BATCHES = st.builds(
+    lambda command, name: batch(pb.Command(auth=command, idempotency_key=name)),
+    AUTH_COMMANDS,
+    st.sampled_from([b"", b"", b"i"]),
+)
+"""Nodes make these commands, each in a batch of its own."""

@@ -16,13 +16,14 @@ from raftkv.kv.machine import StateMachine
 from raftkv.kv.pace import run
 from raftkv.kv.store import Family
 from raftkv.raft.entry import Entry, EntryKind, encode_version
+from raftkv.rpc.v1 import auth_pb2 as auth
 from raftkv.rpc.v1 import kv_pb2 as pb
 from raftkv.storage.memory_state import MemoryStateStore
-from raftkv.versions import BOUNDED, HASHED
+from raftkv.versions import AUTHENTICATED, BOUNDED, HASHED
 
 from .beside_model import DriverBesideModel
-from .harness import EVERYTHING, Driver, batch, dump, entry, no_hash, rows
-from .strategies import COMMANDS, LEASES, RANGES, TIMES
+from .harness import EVERYTHING, Authored, Driver, batch, dump, entry, no_hash, rows
+from .strategies import AUTH_BATCHES, BATCHES, COMMANDS, RANGES, TIMES
 
 BOUNDS = Bounds(deletions_per_batch=2, keys_per_lease=3, upkeep_rows=3, idempotency_removals=1)
 
@@ -44,24 +45,6 @@ def _small_steps() -> Iterator[None]:
         yield
 
 
-PERHAPS_NAMED = st.builds(
-    lambda command, name, ttl_ms: pb.Command.FromString(
-        command.SerializeToString()
-        + pb.Command(idempotency_key=name, idempotency_ttl_ms=ttl_ms).SerializeToString()
-    ),
-    COMMANDS,
-    st.sampled_from([b"", b"i", b"j"]),
-    TIMES,
-)
-BATCHES = st.builds(
-    lambda commands, session, sequence, behind: batch(
-        *commands, session=session, sequence=sequence, acknowledged=max(sequence - behind, 0)
-    ),
-    st.lists(PERHAPS_NAMED, max_size=4),
-    st.just(0) | LEASES,
-    st.integers(1, 6),
-    st.integers(1, 6),
-)
 ENTRIES = st.lists(st.none() | st.tuples(TIMES, st.lists(BATCHES, max_size=3)), max_size=12)
 GRANTS = [pb.Command(lease_grant=pb.LeaseGrant(lease=lease, ttl_ms=2_500)) for lease in (1, 2, 3)]
 
@@ -99,6 +82,61 @@ def test_every_result_and_the_whole_state_are_those_of_the_model(
         db.compare_read(pb.Range(key=EVERYTHING, range_end=EVERYTHING, revision=revision))
     for request in ranges:
         db.compare_read(request)
+
+
+SETUP = (
+    auth.AuthCommand(user_add=auth.UserAdd(name="root")),
+    auth.AuthCommand(user_grant_role=auth.UserGrantRole(name="root", role="root")),
+    auth.AuthCommand(user_add=auth.UserAdd(name="a")),
+    auth.AuthCommand(user_add=auth.UserAdd(name="b")),
+    auth.AuthCommand(role_add=auth.RoleAdd(name="r")),
+    auth.AuthCommand(
+        role_grant=auth.RoleGrant(role="r", permission=auth.Permission(access=3, range_end=b"m"))
+    ),
+    auth.AuthCommand(user_grant_role=auth.UserGrantRole(name="a", role="r")),
+    auth.AuthCommand(user_grant_role=auth.UserGrantRole(name="b", role="r")),
+    auth.AuthCommand(enable=auth.AuthEnable()),
+)
+"""Two users with rights on all keys before m."""
+ROOT_ID, A, B = 1, 3, 4
+SENT_BY_USERS = st.tuples(BATCHES, st.sampled_from([A, A, B, B, B, ROOT_ID, 0, 9]))
+CHANGES_OF_RIGHTS = st.tuples(AUTH_BATCHES, st.sampled_from([ROOT_ID, ROOT_ID, ROOT_ID, A, 0]))
+PLANS_OF_USERS = st.lists(
+    st.tuples(
+        TIMES,
+        st.lists(SENT_BY_USERS | CHANGES_OF_RIGHTS, max_size=3),
+        st.booleans(),
+    ),
+    max_size=12,
+)
+
+
+def set_up_users(each: auth.AuthCommand) -> Authored:
+    return Authored(batch(pb.Command(auth=each)), ROOT_ID)
+
+
+@settings(max_examples=100)
+@given(plan=PLANS_OF_USERS, restart=st.booleans())
+def test_what_users_may_do_and_who_owns_what_is_as_in_the_model(
+    plan: list[tuple[int, list[tuple[pb.CommandBatch, int]], bool]], restart: bool
+) -> None:
+    """Each entry is of nodes that have applied all entries before it, or of some that are behind
+    (`fresh` False).
+    """
+    db = DriverBesideModel(BOUNDS, AUTHENTICATED)
+    for command in SETUP:
+        assert not db.send(set_up_users(command)).results[0].HasField("failure")
+    for user, grant in zip((A, B, ROOT_ID), GRANTS, strict=True):
+        db.send(Authored(batch(grant), user))
+    for elapsed_ms, sent, fresh in plan:
+        db.time_ms += elapsed_ms
+        db.run_upkeep()
+        batches = [db.checked(*each) if fresh else Authored(*each) for each in sent]
+        db.apply(entry(db.machine.applied_index + 1, db.time_ms, *batches))
+        if restart:
+            rights = db.machine.rights
+            db.restart()
+            assert db.machine.rights == rights
 
 
 @settings(max_examples=200)

@@ -6,13 +6,14 @@ import asyncio
 from pathlib import Path
 
 from raftkv.kv.auth import SECRET_BYTES_MIN
-from raftkv.node.leader_maintenance import SIGNING_KEY_AGE_MS_MAX, signing_key_is_due
+from raftkv.node.leader_maintenance import signing_key_is_due
 from raftkv.node.node import Node
 from raftkv.rpc.v1 import auth_pb2, kv_pb2
 from raftkv.versions import AUTHENTICATED
 from tests.node.wire import Wire, cluster_of, leaders, soon, until
 
 MINUTE_S = 60.0
+AGE_MS_MAX = 24 * 3_600_000
 
 
 async def raise_version(wire: Wire, leader: Node) -> None:
@@ -79,12 +80,12 @@ async def test_an_old_signing_key_is_replaced_and_verifies_once_more(tmp_path: P
         await until(lambda: key_ids(leader) == [1])
         rights = leader.machine.rights
         created_ms = rights.signing_keys[0].created_ms
-        assert not signing_key_is_due(rights, created_ms + SIGNING_KEY_AGE_MS_MAX - 1)
-        assert signing_key_is_due(rights, created_ms + SIGNING_KEY_AGE_MS_MAX)
+        assert not signing_key_is_due(rights, created_ms + AGE_MS_MAX - 1, AGE_MS_MAX)
+        assert signing_key_is_due(rights, created_ms + AGE_MS_MAX, AGE_MS_MAX)
         # A day of this cluster would be millions of ticks. So its leader's clock begins later.
         for expected in ([2, 1], [3, 2]):
             now_s = asyncio.get_running_loop().time()
-            late_ms = leader.cluster_time_ms + SIGNING_KEY_AGE_MS_MAX
+            late_ms = leader.cluster_time_ms + AGE_MS_MAX
             leader.driver._clock.start(late_ms, now_s)
             await until(lambda: all(key_ids(each) == expected for each in wire.nodes.values()))  # noqa: B023
 
@@ -97,7 +98,7 @@ async def test_a_leader_without_a_majority_proposes_one_signing_key(tmp_path: Pa
         before = leader.core.log.last_index
         wire.cut_off = {leader.node_id}
         now_s = asyncio.get_running_loop().time()
-        leader.driver._clock.start(leader.cluster_time_ms + SIGNING_KEY_AGE_MS_MAX, now_s)
+        leader.driver._clock.start(leader.cluster_time_ms + AGE_MS_MAX, now_s)
         await until(lambda: not leader.core.leads)
         assert leader.core.log.last_index == before + 1
 

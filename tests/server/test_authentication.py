@@ -29,8 +29,8 @@ from raftkv.errors import (
 from raftkv.kv.rights import ROOT
 from raftkv.rpc.v1 import api_pb2 as api
 from raftkv.rpc.v1 import auth_pb2, kv_pb2
-from raftkv.server import authentication, passwords
-from raftkv.server.authentication import Authenticator, CredentialKind
+from raftkv.server import passwords
+from raftkv.server.authentication import Authenticator, CredentialKind, TokenTimes
 from raftkv.server.root_reset import write_root_reset
 from raftkv.server.services import auth
 
@@ -75,8 +75,8 @@ async def test_a_token_ends_with_the_password_and_with_the_user(node: SecuredNod
             await node.auth("Status", token)
 
 
-async def test_a_session_token_expires(node: SecuredNode, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(authentication, "SESSION_TOKEN_TTL_MS", 300)
+async def test_a_session_token_expires(node: SecuredNode) -> None:
+    node.process._client_server._auth._authenticator.times = TokenTimes(session_ttl_ms=300)
     token = await node.add_root()
     checks = authenticator_of(node)
     credential = checks.of_token(token)

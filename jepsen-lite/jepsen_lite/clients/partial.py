@@ -21,6 +21,7 @@ from jepsen_lite.clients.protocol import (
     PrefixRead,
     Swap,
     Transaction,
+    UserClient,
     Watch,
 )
 
@@ -108,6 +109,10 @@ class PartialClient:
     @property
     def commands(self) -> CommandClient:
         unsupported(self, "commands")
+
+    @property
+    def users(self) -> UserClient:
+        unsupported(self, "users")
 
 
 class PartialLocks:

@@ -204,6 +204,32 @@ class LockClient(Protocol):
         """The tokens of those that wait for the lock, the next one first."""
 
 
+class UserClient(Protocol):
+    """Users and roles, and whether authentication is enabled."""
+
+    async def enable(self, *, timeout_s: float) -> None: ...
+
+    async def disable(self, *, timeout_s: float) -> None: ...
+
+    async def add_user(self, name: str, password: str, *, timeout_s: float) -> None: ...
+
+    async def grant_role(self, user: str, role: str, *, timeout_s: float) -> None: ...
+
+    async def add_role(self, role: str, *, timeout_s: float) -> None: ...
+
+    async def delete_role(self, role: str, *, timeout_s: float) -> None:
+        """It is taken from all users."""
+
+    async def grant_access(
+        self, role: str, access: str, start: str, end: str, *, timeout_s: float
+    ) -> None:
+        """Access "read", "write" or "readwrite" to the keys from `start` to before `end`; "": to
+        all from `start` on.
+        """
+
+    async def grant_admin_right(self, role: str, right: str, *, timeout_s: float) -> None: ...
+
+
 class KvClient(Protocol):
     """Keys and values. Every method raises `OperationError`; every `timeout_s` is in seconds."""
 
@@ -215,6 +241,9 @@ class KvClient(Protocol):
 
     @property
     def commands(self) -> CommandClient: ...
+
+    @property
+    def users(self) -> UserClient: ...
 
     async def put(
         self, key: str, value: str = "", *, timeout_s: float, fence: Fence | None = None

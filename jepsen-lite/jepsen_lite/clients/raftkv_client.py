@@ -30,6 +30,7 @@ from jepsen_lite.clients.protocol import (
 )
 from jepsen_lite.clients.raftkv_commands import RaftkvCommands, text_of
 from jepsen_lite.clients.raftkv_errors import mapped_errors
+from jepsen_lite.clients.raftkv_users import RaftkvUsers
 from raftkv.client.client import Client
 from raftkv.errors import LeaseNotFound
 
@@ -62,6 +63,7 @@ class RaftkvClient:
         self.leases = RaftkvLeases(client)
         self.locks = RaftkvLocks(client)
         self.commands = RaftkvCommands(client)
+        self.users = RaftkvUsers(client)
 
     async def put(
         self, key: str, value: str = "", *, timeout_s: float, fence: Fence | None = None

@@ -55,7 +55,7 @@ def run(
     from jepsen_lite.db.catalogue import database_kind
     from jepsen_lite.nemesis.catalogue import NEMESES
     from jepsen_lite.nemesis.schedule import shortest_s
-    from jepsen_lite.workloads.catalogue import WORKLOADS
+    from jepsen_lite.workloads.catalogue import ON_PROCESSES
 
     try:
         kind = database_kind(system)
@@ -66,7 +66,7 @@ def run(
     if nemesis is None:
         nemesis = ",".join(name for name in USUAL if name in kind.nemeses) or NONE
     nemeses = _chosen("nemesis", nemesis, kind.nemeses)
-    workloads = _chosen("workload", workload, kind.workloads or WORKLOADS)
+    workloads = _chosen("workload", workload, kind.workloads or ON_PROCESSES)
     if "compaction" in nemeses and workload == ALL:
         workloads = tuple(name for name in workloads if name not in READ_WHOLE_HISTORIES)
     seed = random.randrange(1_000_000) if seed is None else seed

@@ -87,9 +87,9 @@ def _simulated(rng: random.Random, jobs: int, store: Path) -> list[str]:
 def _real(rng: random.Random, store: Path) -> list[str]:
     from jepsen_lite.db.catalogue import DATABASES
     from jepsen_lite.nemesis.catalogue import NEMESES
-    from jepsen_lite.workloads.catalogue import WORKLOADS
+    from jepsen_lite.workloads.catalogue import ON_PROCESSES
 
-    workloads = rng.sample(sorted(WORKLOADS), rng.randint(1, 4))
+    workloads = rng.sample(sorted(ON_PROCESSES), rng.randint(1, 4))
     possible = sorted(name for name in DATABASES["raftkv"].nemeses if not NEMESES[name].missing())
     nemeses = rng.sample(possible, rng.randint(1, 4))
     if set(workloads) & set(READ_WHOLE_HISTORIES):

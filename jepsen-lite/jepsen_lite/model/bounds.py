@@ -1,7 +1,7 @@
 """The bounds that the state machine decides by, as docs/limits.md and docs/internals.md list them.
 
-Not modelled: the bytes of remembered results, and the rows of old versions in a range at an old
-revision. Only commands near those bounds could show a difference.
+Not modelled: the bytes of remembered results and of a role, and the rows of old versions in a range
+at an old revision. Only commands near those bounds could show a difference.
 """
 
 from __future__ import annotations
@@ -26,6 +26,11 @@ class Bounds:
     results_per_session: int = 16_384
     results: int = 500_000
     idempotency_keys: int = 1_000_000
+    users: int = 10_000
+    roles: int = 1_000
+    tokens: int = 10_000
+    roles_per_user: int = 32
+    permissions_per_role: int = 256
     upkeep_rows: int = 2_000
     idempotency_removals: int = 500
     """After each entry, before the cluster version `BOUNDED_VERSION`."""
@@ -33,6 +38,14 @@ class Bounds:
 
 BOUNDED_VERSION: Final = 2
 """The cluster version from which on the bounds hold, and upkeep is an entry of its own."""
+
+AUTHENTICATED_VERSION: Final = 3
+"""The cluster version from which on there are users."""
+
+SECRET_BYTES_MIN: Final = 32
+"""Of a signing key, and of the hash of a token's secret."""
+
+TOKEN_TTL_MAX_MS: Final = 100 * 365 * 24 * 3_600_000
 
 LEASE_TTL_MIN_MS: Final = 1_000
 LEASE_TTL_MAX_MS: Final = 9_000_000_000_000

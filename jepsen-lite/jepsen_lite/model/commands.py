@@ -8,11 +8,16 @@ from jepsen_lite.model.keys import Draft
 from jepsen_lite.model.operations import Operations
 from jepsen_lite.model.refusals import Refusal
 from jepsen_lite.model.state import State
-from raftkv.rpc.v1 import kv_pb2
+from raftkv.rpc.v1 import auth_pb2, kv_pb2
 
 
 def run(state: State, command: kv_pb2.Command, budget: Budget) -> kv_pb2.Result:
-    """Run the command, unless it ran before under its idempotency key."""
+    """Run the command, unless its user may not, or it ran before under its idempotency key."""
+    try:
+        state.users.check_allowed(command)
+    except Refusal as refusal:
+        refusal.withheld = state.idempotency_keys.has_run(command, state.time_ms)
+        return _failed(state, refusal)
     if not command.idempotency_key:
         result, _ = _run_or_fail(state, command, budget)
         return result
@@ -70,6 +75,8 @@ def _run(state: State, command: kv_pb2.Command, budget: Budget) -> kv_pb2.Result
             result = _keep_alive(state, command.lease_keep_alive)
         case "acquire":
             result = _acquire(state, draft, command.acquire, budget)
+        case "auth":
+            result = _change_users(state, command.auth)
         case _:
             raise Refusal("INVALID_REQUEST")
     state.keys.commit(draft)
@@ -109,7 +116,7 @@ def _renew(state: State, request: kv_pb2.LeaseRenew) -> kv_pb2.Result:
 
 
 def _revoke(state: State, request: kv_pb2.LeaseRevoke, budget: Budget) -> kv_pb2.Result:
-    state.leases.check_alive(request.lease)
+    state.leases.check_usable(request.lease)
     state.end_lease(request.lease, budget)
     return kv_pb2.Result(
         revision=state.keys.revision, lease=kv_pb2.LeaseResult(lease=request.lease)
@@ -121,10 +128,21 @@ def _keep_alive(state: State, request: kv_pb2.LeaseKeepAlive) -> kv_pb2.Result:
     result.lease_keep_alive.SetInParent()
     for lease in request.leases:
         if state.leases.is_alive(lease):
+            state.leases.check_usable(lease)
+    for lease in request.leases:
+        if state.leases.is_alive(lease):
             state.leases.renew(lease)
         else:
             result.lease_keep_alive.ended.append(lease)
     return result
+
+
+def _change_users(state: State, command: auth_pb2.AuthCommand) -> kv_pb2.Result:
+    state.users.change(command, state.time_ms, state.cluster_version)
+    return kv_pb2.Result(
+        revision=state.keys.revision,
+        auth=auth_pb2.AuthResult(auth_revision=state.users.revision),
+    )
 
 
 def _acquire(state: State, draft: Draft, request: kv_pb2.Acquire, budget: Budget) -> kv_pb2.Result:

@@ -19,6 +19,8 @@ class Lease:
 
     ttl_ms: int
     deadline_ms: int
+    owner: int = 0
+    """The user to whom it was granted, 0 if it was granted without one."""
 
 
 @dataclass(slots=True)
@@ -30,20 +32,30 @@ class Leases:
     chosen: int = 0
     """How many ids the store has chosen itself."""
     time_ms: int = 0
+    caller: int = 0
+    """The user who has sent the command that runs, 0 for none."""
+    all_open: bool = True
+    """Whether the caller may use the leases of other users."""
 
     def is_alive(self, lease: int) -> bool:
         found = self.granted.get(lease)
         return found is not None and self.time_ms < found.deadline_ms
 
-    def check_alive(self, lease: int) -> None:
+    def is_open(self, lease: int) -> bool:
+        """The caller may use the lease, which is granted."""
+        return self.all_open or self.granted[lease].owner in (0, self.caller)
+
+    def check_usable(self, lease: int) -> None:
         if not self.is_alive(lease):
             raise Refusal("LEASE_NOT_FOUND")
+        if not self.is_open(lease):
+            raise Refusal("PERMISSION_DENIED")
 
     def check_attachable(self, draft: Draft, lease: int, key: bytes, *, bounded: bool) -> None:
         """A key may be attached to this lease (0: to none)."""
         if not lease:
             return
-        self.check_alive(lease)
+        self.check_usable(lease)
         if not bounded or len(draft.keys.living) + len(draft.changed) < self.bounds.keys_per_lease:
             return
         keys = {each.key for each in draft.range(b"", b"\0") if each.lease == lease}
@@ -62,11 +74,11 @@ class Leases:
             self.chosen += 1
             lease = self.chosen * CHOSEN_STEP % (1 << 63)
         ttl_ms = max(ttl_ms, LEASE_TTL_MIN_MS)
-        self.granted[lease] = Lease(ttl_ms, self.time_ms + ttl_ms)
+        self.granted[lease] = Lease(ttl_ms, self.time_ms + ttl_ms, self.caller)
         return lease
 
     def renew(self, lease: int) -> Lease:
-        self.check_alive(lease)
+        self.check_usable(lease)
         found = self.granted[lease]
         found.deadline_ms = self.time_ms + found.ttl_ms
         return found

@@ -51,10 +51,12 @@ class StateMachineModel:
                 state.end_lease(lease, Budget(state.bounds, bounded=False))
         elif not stamped.submissions:
             self._upkeep()
-        return [
-            self._run_batch(kv_pb2.CommandBatch.FromString(submission.commands))
-            for submission in stamped.submissions
-        ]
+        return [self._run_submission(submission) for submission in stamped.submissions]
+
+    def _run_submission(self, submission: log_pb2.Submission) -> kv_pb2.BatchResult:
+        """What the rights were when a node took the submission decides nothing: they hold now."""
+        self.state.set_caller(submission.user)
+        return self._run_batch(kv_pb2.CommandBatch.FromString(submission.commands))
 
     def _upkeep(self) -> None:
         """Remove leases that are over, each in a revision of its own, then idempotency keys. The
@@ -77,8 +79,11 @@ class StateMachineModel:
         try:
             if not state.leases.is_alive(batch.session):
                 raise Refusal("SESSION_EXPIRED")
+            if not state.leases.is_open(batch.session):
+                raise Refusal("PERMISSION_DENIED")
             first = state.sessions.remembered(batch)
             if first is not None:
+                self._check_not_withheld(batch)
                 return first
             state.sessions.check_usable(batch, bounded=state.is_bounded)
         except Refusal as refusal:
@@ -91,6 +96,15 @@ class StateMachineModel:
         if state.leases.is_alive(batch.session):
             sessions.setdefault(batch.session, SessionMemory()).results[batch.sequence] = result
         return result
+
+    def _check_not_withheld(self, batch: kv_pb2.CommandBatch) -> None:
+        """The caller may run all commands of the batch now, and so see its result."""
+        for command in batch.commands:
+            try:
+                self.state.users.check_allowed(command)
+            except Refusal as refusal:
+                refusal.withheld = True
+                raise
 
     def _run_commands(self, batch: kv_pb2.CommandBatch) -> kv_pb2.BatchResult:
         budget = Budget(self.state.bounds, bounded=self.state.is_bounded)

@@ -62,8 +62,9 @@ class Sessions:
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A command that ran under an idempotency key, and its result."""
+    """A command that a user ran under an idempotency key, and its result."""
 
+    user: int
     command: bytes
     expires_ms: int
     result: kv_pb2.Result
@@ -75,13 +76,27 @@ class IdempotencyKeys:
 
     bounds: Bounds
     named: dict[bytes, Named] = field(default_factory=dict)
+    """By the user's id in 8 bytes, if there is a user, and the idempotency key."""
+    user: int = 0
+    """The user who has sent the command that runs: each has names of his own."""
+
+    def _name(self, command: kv_pb2.Command) -> bytes:
+        return (self.user.to_bytes(8, "big") if self.user else b"") + command.idempotency_key
+
+    def _found(self, command: kv_pb2.Command, time_ms: int) -> Named | None:
+        found = self.named.get(self._name(command))
+        return found if found is not None and found.expires_ms > time_ms else None
+
+    def has_run(self, command: kv_pb2.Command, time_ms: int) -> bool:
+        """Something has run under this command's name, which still lives."""
+        return bool(command.idempotency_key) and self._found(command, time_ms) is not None
 
     def remembered(self, command: kv_pb2.Command, time_ms: int) -> kv_pb2.Result | None:
         """The first result under this command's name, if it still lives."""
-        found = self.named.get(command.idempotency_key)
-        if found is None or found.expires_ms <= time_ms:
+        found = self._found(command, time_ms)
+        if found is None:
             return None
-        if found.command != fingerprint(command):
+        if (found.user, found.command) != (self.user, fingerprint(command)):
             raise Refusal("IDEMPOTENCY_KEY_REUSED")
         return found.result
 
@@ -92,7 +107,9 @@ class IdempotencyKeys:
     def remember(self, command: kv_pb2.Command, result: kv_pb2.Result, time_ms: int) -> None:
         asked_ms = command.idempotency_ttl_ms
         ttl_ms = min(asked_ms, IDEMPOTENCY_TTL_MAX_MS) if asked_ms > 0 else IDEMPOTENCY_TTL_MS
-        self.named[command.idempotency_key] = Named(fingerprint(command), time_ms + ttl_ms, result)
+        expires_ms = time_ms + ttl_ms
+        named = Named(self.user, fingerprint(command), expires_ms, result)
+        self.named[self._name(command)] = named
 
     def remove_expired(self, time_ms: int, rows_max: int) -> None:
         """Forget at most so many whose lifetime is over, the earliest first."""

@@ -19,6 +19,13 @@ OUTCOMES: Final = {
     "IDEMPOTENCY_KEY_REUSED": kv_pb2.OUTCOME_NOT_APPLIED,
     "FENCED_OFF": kv_pb2.OUTCOME_NOT_APPLIED,
     "TOO_MANY_KEYS": kv_pb2.OUTCOME_NOT_APPLIED,
+    "UNAUTHENTICATED": kv_pb2.OUTCOME_NOT_APPLIED,
+    "PERMISSION_DENIED": kv_pb2.OUTCOME_NOT_APPLIED,
+    "USER_NOT_FOUND": kv_pb2.OUTCOME_NOT_APPLIED,
+    "USER_EXISTS": kv_pb2.OUTCOME_NOT_APPLIED,
+    "ROLE_NOT_FOUND": kv_pb2.OUTCOME_NOT_APPLIED,
+    "ROLE_EXISTS": kv_pb2.OUTCOME_NOT_APPLIED,
+    "TOKEN_NOT_FOUND": kv_pb2.OUTCOME_NOT_APPLIED,
     "OVERLOADED": kv_pb2.OUTCOME_SAFE_TO_RETRY,
     "OUTCOME_UNKNOWN": kv_pb2.OUTCOME_MAYBE_APPLIED,
 }
@@ -26,6 +33,9 @@ OUTCOMES: Final = {
 
 class Refusal(Exception):
     """A command or batch fails and changes nothing. `facts` are those that errors.md documents."""
+
+    withheld = False
+    """Whether it has run before, and its result is not for the caller."""
 
     def __init__(self, reason: str, **facts: int) -> None:
         super().__init__(reason)
@@ -40,6 +50,6 @@ class Refusal(Exception):
     def failure(self) -> kv_pb2.Failure:
         return kv_pb2.Failure(
             reason=self.reason,
-            outcome=OUTCOMES[self.reason],
+            outcome=kv_pb2.OUTCOME_MAYBE_APPLIED if self.withheld else OUTCOMES[self.reason],
             facts={name: str(value) for name, value in self.facts.items()},
         )

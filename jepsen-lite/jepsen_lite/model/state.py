@@ -9,6 +9,7 @@ from jepsen_lite.model.budget import Budget, record_bytes
 from jepsen_lite.model.keys import Draft, Keys
 from jepsen_lite.model.leases import Leases, attached
 from jepsen_lite.model.memory import IdempotencyKeys, Sessions
+from jepsen_lite.model.users import Users
 
 
 @dataclass(slots=True)
@@ -23,11 +24,13 @@ class State:
     leases: Leases = field(init=False)
     sessions: Sessions = field(init=False)
     idempotency_keys: IdempotencyKeys = field(init=False)
+    users: Users = field(init=False)
 
     def __post_init__(self) -> None:
         self.leases = Leases(self.bounds)
         self.sessions = Sessions(self.bounds)
         self.idempotency_keys = IdempotencyKeys(self.bounds)
+        self.users = Users(self.bounds)
 
     @property
     def time_ms(self) -> int:
@@ -36,6 +39,11 @@ class State:
     @property
     def is_bounded(self) -> bool:
         return self.cluster_version >= BOUNDED_VERSION
+
+    def set_caller(self, user: int) -> None:
+        """The next commands are those of this user, 0 for none."""
+        self.users.caller = self.leases.caller = self.idempotency_keys.user = user
+        self.leases.all_open = self.users.may_use_any_lease
 
     def end_lease(self, lease: int, budget: Budget) -> bool:
         """The lease is gone, with its session, and its keys are deleted in one revision.

@@ -17,12 +17,13 @@ from jepsen_lite.mutants import (
     memberships,
     processes,
     reads,
+    rights,
     snapshots,
 )
 from jepsen_lite.mutants.mutant import Mutant
 
 THEMES = (
     *(elections, commits, reads, snapshots, memberships, coordination, disks, bounds),
-    *(features, alike, processes, availability, clocks),
+    *(features, alike, processes, availability, clocks, rights),
 )
 MUTANTS: Mapping[str, Mutant] = {each.name: each for theme in THEMES for each in theme.MUTANTS}

@@ -20,6 +20,7 @@ from jepsen_lite.sim.nodes.host import address_of
 from jepsen_lite.sim.process import Process
 from jepsen_lite.workloads.base import HistoryReadingWorkload, HoldingWorkload, Invocation, Workload
 from jepsen_lite.workloads.catalogue import ANOTHER_MAY_PREVENT
+from jepsen_lite.workloads.rights import RightsWorkload, password_of
 from raftkv.client.settings import ClientSettings
 from raftkv.errors import InvalidRequest
 from raftkv.versions import BOUNDED
@@ -104,7 +105,8 @@ class Clients:
         self._network = context.network
         self._cluster = cluster
         self._workloads = workloads
-        self._recorder = Recorder(history, lambda: round(world.now_s * 1e9))
+        self.recorder = Recorder(history, lambda: round(world.now_s * 1e9))
+        self._rights = next((each for each in workloads if isinstance(each, RightsWorkload)), None)
         self._workers_per_client = load.workers_per_client
         self._think_s = load.think_s
         self._session_ttl_ms = load.session_ttl_ms
@@ -223,7 +225,7 @@ class Clients:
     ) -> Completion:
         """In that client's process: one recorded operation."""
         found = self._clients[self._processes[client]]
-        return await self._recorder.perform(found, worker, workload, invocation, FINAL_TIMEOUT_S)
+        return await self.recorder.perform(found, worker, workload, invocation, FINAL_TIMEOUT_S)
 
     def _begin(
         self,
@@ -250,6 +252,7 @@ class Clients:
         rng = self._world.rng(process.name)
         number = self._processes.index(process)
         known = self._tuning.known_node(number)
+        logs_in = self._rights is not None
         try:
             client = await connect(
                 [address_of(known).client] if known else self._cluster.endpoints,
@@ -259,6 +262,8 @@ class Clients:
                 settings=self._tuning.settings(number, self._session_ttl_ms),
                 links=links.link,
                 rng=self._world.rng(f"{process.name}/client"),
+                user=process.name if logs_in else None,
+                password=password_of(process.name) if logs_in else None,
             )
         except OperationError as error:
             self._on_failure(f"{process.name} could not connect: {error}")
@@ -270,6 +275,8 @@ class Clients:
     async def _work(self, process: Process, client: KvClient, rng: Random) -> None:
         worker = next(self._worker_numbers)
         self._holders[worker] = process
+        if self._rights is not None:
+            self._rights.users[worker] = process.name
         while not self._stopping:
             await asyncio.sleep(rng.expovariate(1 / self._think_s))
             if self._stopping:
@@ -277,7 +284,7 @@ class Clients:
             workload = rng.choice(self._workloads)
             self._busy += 1
             invocation = workload.next(rng, worker)
-            ended = await self._recorder.perform(
+            ended = await self.recorder.perform(
                 client, worker, workload, invocation, rng.choice(TIMEOUTS_S)
             )
             self._busy -= 1
@@ -292,7 +299,7 @@ class Clients:
     ) -> None:
         worker = next(self._worker_numbers) if worker is None else worker
         for workload, invocation in todo:
-            ended = await self._recorder.perform(
+            ended = await self.recorder.perform(
                 client, worker, workload, invocation, FINAL_TIMEOUT_S
             )
             if ended.kind is not Kind.OK and not self._rightly_refused(ended):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Set
+from random import Random
 
 import raftkv
 from jepsen_lite.sim.net.client_links import SimulatedClientNetwork
@@ -13,7 +14,8 @@ from jepsen_lite.sim.nodes.cluster import Cluster
 from jepsen_lite.sim.nodes.host import address_of
 from jepsen_lite.sim.process import Process
 from jepsen_lite.sim.world import World
-from raftkv.client.client import Client
+from jepsen_lite.workloads.rights import password_of
+from raftkv.client.client import Client, Connecting
 from raftkv.client.settings import ClientSettings
 from raftkv.errors import Outcome, RaftkvError
 
@@ -38,9 +40,12 @@ class Operator:
         network: SimulatedNetwork,
         cluster: Cluster,
         on_failure: Callable[[str], None],
+        user: str | None,
     ) -> None:
+        """`user`: whom to log in as; None: the cluster has no users."""
         self._world = world
         self._cluster = cluster
+        self._user = user
         self._given = len(cluster.hosts)
         self._process = Process(  # type: ignore[abstract]  # only what is used
             world, "operator", on_exception=on_failure
@@ -107,6 +112,12 @@ class Operator:
     def kill(self) -> None:
         self._process.kill()
 
+    def _connect(self, addresses: list[str], rng: Random) -> Connecting:
+        password = None if self._user is None else password_of(self._user)
+        return raftkv.connect(
+            addresses, user=self._user, password=password, links=self._links.link, rng=rng
+        )
+
     async def _reconfigure(
         self, remove: int, add: bool, add_first: bool, changed: Callable[[], None]
     ) -> None:
@@ -118,7 +129,7 @@ class Operator:
         in_one, force, maintenance = (choice.random() < p for p in (0.5, 0.3, 0.5))
         async with self._one_at_a_time:
             with contextlib.suppress(RaftkvError):
-                async with raftkv.connect(addresses, links=self._links.link, rng=rng) as client:
+                async with self._connect(addresses, rng) as client:
                     if add and remove and in_one:
                         await self._add(client, changed, in_place_of=remove)
                         return
@@ -136,7 +147,7 @@ class Operator:
         rng = self._world.rng(f"operator of learners {len(addresses)}")
         async with self._one_at_a_time:
             with contextlib.suppress(RaftkvError):
-                async with raftkv.connect(addresses, links=self._links.link, rng=rng) as client:
+                async with self._connect(addresses, rng) as client:
                     host = self._cluster.add_host()
                     host.boot()
                     address = address_of(host.name)

@@ -15,6 +15,7 @@ from jepsen_lite.faults.kinds import UNREAD, NetworkConditions
 from jepsen_lite.faults.record import FaultRecord
 from jepsen_lite.history import History, Kind
 from jepsen_lite.judge import safely, titled
+from jepsen_lite.sim.administrator import ROOT, Administrator
 from jepsen_lite.sim.checks.invariants import Invariants
 from jepsen_lite.sim.checks.leadership import LeadershipBounds
 from jepsen_lite.sim.checks.lease_trust import LeaseTrust
@@ -24,6 +25,7 @@ from jepsen_lite.sim.checks.violation import Violation
 from jepsen_lite.sim.clients import ClientLoad, Clients
 from jepsen_lite.sim.context import SimulationContext
 from jepsen_lite.sim.coverage.observers import MarkCounter
+from jepsen_lite.sim.impostor import Impostor
 from jepsen_lite.sim.injection.injector import SimulatedNemesis
 from jepsen_lite.sim.lock_liveness import LockLiveness
 from jepsen_lite.sim.net.network import SimulatedNetwork
@@ -38,8 +40,10 @@ from jepsen_lite.verdicts import Finding, Problem, Validity, texts_of
 from jepsen_lite.workloads.base import Workload
 from jepsen_lite.workloads.catalogue import READ_WITHOUT_MAJORITY, WORKLOADS
 from jepsen_lite.workloads.removals import RemovedLeaderWorkload, RemovedLockWorkload
+from jepsen_lite.workloads.rights import RightsWorkload
 
 BOOT_S = 10.0
+SET_UP_S = 30.0
 LIVENESS_S = 10.0
 OPERATOR_S = 60.0
 LOCK_LIVENESS_S = 60.0
@@ -122,12 +126,22 @@ class Simulation:
             plan.client_tuning,
         )
         self.clients = Clients(context, self.cluster, self.workloads, self.history, load)
+        self.administrators = [
+            Administrator(context, self.cluster, each, self.clients.hosts, self.clients.recorder)
+            for each in self.workloads
+            if isinstance(each, RightsWorkload)
+        ]
+        self.impostors = [
+            Impostor(self.world, self.cluster, self.invariants.state_machines, self.clients.hosts)
+            for _ in self.administrators
+        ]
         self.lock_liveness = LockLiveness(self.world, self.clients, self.workloads, self._fail)
         self.leadership = LeadershipBounds(context, self.cluster, plan.tuning.tick_ms / 1000)
         self.starvation = StarvationBound(context, self.cluster, self.clients, self.leadership)
         self.lease_trust = LeaseTrust(context, self.cluster, self.clients)
         self.queues = QueueBounds(context, self.cluster, self.clients)
-        self.operator = Operator(self.world, self.network, self.cluster, self._fail)
+        user = ROOT if self.administrators else None
+        self.operator = Operator(self.world, self.network, self.cluster, self._fail, user)
         self.nemesis = SimulatedNemesis(
             self.world, self.network, self.cluster, self.operator, self.clients.hosts
         )
@@ -215,17 +229,24 @@ class Simulation:
         self.nemesis.begin(self.plan.founding)
         for host in self.cluster.hosts.values():
             host.boot()
+        for administrator in self.administrators:
+            administrator.start()
+            self._await(administrator.ready, SET_UP_S, "authentication was enabled")
         self.clients.start()
         self._await(self.clients.connected, BOOT_S, "the clients reached a leader")
         self.leadership.begin()
         self.starvation.begin()
         self.lease_trust.begin()
         self.queues.begin()
+        for impostor in self.impostors:
+            impostor.begin()
 
     def _recover(self) -> None:
         """Heal everything; the cluster must work again within its deadlines."""
         self.nemesis.heal(NetworkConditions())
         self.clients.stop_load()
+        for impostor in self.impostors:
+            impostor.stop()
         self._await(self.clients.idle, LIVENESS_S, "every operation under way has ended")
         if not self.cluster.must_serve:
             self._stand_still()
@@ -240,6 +261,9 @@ class Simulation:
         self.operator.replace_damaged()
         self._advance(self.world.now_s + COMPARE_EVERY_S)
         self._await_operator("every node that has lost its disk was replaced")
+        for administrator in self.administrators:
+            administrator.stop()
+            self._await(administrator.over, LIVENESS_S, "the administrator could grant a right")
         self.clients.begin_last_writes()
         self._await(self.clients.idle, LIVENESS_S, "every client could write again")
         self._hand_over()
@@ -338,6 +362,8 @@ class Simulation:
             host.crash(power=False)
         self.clients.kill()
         self.operator.kill()
+        for administrator in self.administrators:
+            administrator.kill()
 
 
 def run(plan: Plan, replicas: ReplicaPool | None = None) -> Outcome:

@@ -46,6 +46,7 @@ from jepsen_lite.sim.service_scenarios import (
     compactions,
     coordination,
     removals,
+    rights,
     slow_answers,
     snapshots_beside_readers,
 )
@@ -337,6 +338,7 @@ SCENARIOS: Mapping[str, Scenario] = dict(
         candidates,
         removals,
         compactions,
+        rights,
         slow_answers,
         breadth,
         snapshots_beside_readers,

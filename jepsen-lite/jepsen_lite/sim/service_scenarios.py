@@ -96,6 +96,37 @@ def compactions(seed: int) -> Plan:
     return replace(plan, schedule=tuple(faults), workloads=("watch",))
 
 
+def rights(seed: int) -> Plan:
+    """Rights are granted and withdrawn while nodes lag behind the leader, and take the requests of
+    their clients; and while nodes stand still or are cut off, and leaders die or hand over.
+    """
+    plan, rng = busy_plan(seed, "rights")
+    names = plan.node_names
+    faults: list[Fault] = []
+    for at_s in (0.5, 2.5, 4.5, 6.5, 8.5):
+        behind, delay_s = rng.choice(names), rng.uniform(0.2, 0.5)
+        faults += [SlowLink(at_s, 1.9, each, behind, delay_s) for each in names if each != behind]
+        moment_s, for_s = at_s + rng.random(), rng.uniform(0.3, 1.0)
+        match rng.choice(("kill", "pause", "isolate", "transfer", "nothing", "nothing")):
+            case "kill":
+                faults.append(Kill(moment_s, for_s, (LEADER,), power=True))
+            case "pause":
+                faults.append(Pause(moment_s, for_s, rng.choice(names)))
+            case "isolate":
+                cut_off = rng.choice(names)
+                faults.append(Isolate(moment_s, for_s, cut_off, True, True, clients_too=False))
+            case "transfer":
+                faults.append(Transfer(moment_s, 0.0, rng.choice(names)))
+    return replace(
+        plan,
+        schedule=tuple(faults),
+        workloads=("rights",),
+        workers_per_client=4,
+        client_tuning=ClientTuning(known_nodes=tuple(names)),
+        tuning=replace(plan.tuning, older_programs=False),
+    )
+
+
 def slow_answers(seed: int) -> Plan:
     """Answers are slow: those of nodes to one client, those of a leader to its followers, or theirs
     to it. Each client stays at one node, and nodes are cut off while answers are on their way. The

@@ -37,12 +37,18 @@ from jepsen_lite.workloads.catalogue import (
     LOOKS_AT_MANY_ROWS,
     NEEDS_QUICK_ANSWERS,
     NEEDS_STEADY_CLOCKS,
+    NEEDS_USERS,
+    OF_ONE_USER,
     WORKLOADS,
 )
 from raftkv.kv.pace import STEP_UNITS
 
-ANOTHER_LENGTH = frozenset({"load", "slow-answers"})
-"""Scenarios that no seed is based on: they are much longer than the others."""
+ANOTHER_LENGTH = frozenset({"load", "slow-answers", "rights"})
+"""Scenarios that no seed is based on: they are much longer than the others, or short ones for a
+workload that is drawn beside all faults.
+"""
+SECURED = 0.25
+"""The share of seeds whose clients are users with rights, where the workloads allow it."""
 COPIES: Mapping[str, int] = {
     PLAIN: 3, "relays": 3, "memberships": 3, "leaving-leaders": 2, "power-cuts": 2,
     "set-clocks": 2, "coordination": 2, "damage": 2, "emptied-disks": 3, "copied-disks": 3,
@@ -184,6 +190,8 @@ def with_workloads(plan: Plan, workloads: tuple[str, ...]) -> Plan:
         plan = replace(plan, tuning=replace(plan.tuning, bounds=bounds))
     if LOOKS_AT_MANY_ROWS & set(workloads):
         plan = replace(plan, tuning=replace(plan.tuning, step_units=STEP_UNITS))
+    if NEEDS_USERS & set(workloads):
+        plan = replace(plan, tuning=replace(plan.tuning, older_programs=False))
     if NEEDS_QUICK_ANSWERS & set(workloads):
         plan = replace(plan, client_conditions=ClientConditions())
     return plan
@@ -228,7 +236,11 @@ def _with_other_load(plan: Plan, rng: Random) -> Plan:
 
 def _with_workloads(plan: Plan, rng: Random, *, steady: bool) -> Plan:
     """Those of the scenario and some others, or others altogether."""
-    possible = [name for name in WORKLOADS if steady or name not in NEEDS_STEADY_CLOCKS]
+    possible = [
+        name
+        for name in WORKLOADS
+        if name not in NEEDS_USERS and (steady or name not in NEEDS_STEADY_CLOCKS)
+    ]
     keeps = plan.base in STEADY or rng.random() < 0.5
     own = plan.workloads if keeps else (rng.choice(BUSY),)
     others = [name for name in possible if name not in own]
@@ -236,6 +248,9 @@ def _with_workloads(plan: Plan, rng: Random, *, steady: bool) -> Plan:
     drawn = (*own, *more)
     (seldom,) = deal(SELDOM, plan.seed, "swarm/seldom workloads")
     drawn += tuple(name for name in seldom if name in possible and name not in drawn)
+    may_have_users = not (plan.tuning.older_programs or OF_ONE_USER & set(drawn))
+    if may_have_users and _rng(plan.seed, "users").random() < SECURED:
+        drawn += ("rights",)
     return replace(plan, workloads=drawn)
 
 

@@ -19,6 +19,7 @@ from jepsen_lite.workloads.read_levels import SessionWorkload, StalenessWorkload
 from jepsen_lite.workloads.refusals import RefusalWorkload
 from jepsen_lite.workloads.register import RegisterWorkload
 from jepsen_lite.workloads.removals import RemovedLeaderWorkload, RemovedLockWorkload
+from jepsen_lite.workloads.rights import RightsWorkload
 from jepsen_lite.workloads.rw_register import RwRegisterWorkload
 from jepsen_lite.workloads.sets import SetWorkload
 from jepsen_lite.workloads.transactions import TransactionWorkload
@@ -50,6 +51,7 @@ WORKLOADS: dict[str, Callable[[], Workload]] = {
     "waiter-fence": WaiterWorkload,
     "wide-watch": WideWatchWorkload,
     "refusals": RefusalWorkload,
+    "rights": RightsWorkload,
 }
 READ_WITHOUT_MAJORITY = frozenset({"session", "staleness"})
 """Workloads whose reads a node may answer from its own state."""
@@ -60,12 +62,20 @@ LOOKS_AT_MANY_ROWS = frozenset({"refusals"})
 ANOTHER_MAY_PREVENT = frozenset(
     {
         *("lock", "fenced-lock", "removed-lock", "waiter-fence", "election", "removed-leader"),
-        *("lease", "leased-keys", "watch", "wide-watch"),
+        *("lease", "leased-keys", "watch", "wide-watch", "rights"),
     }
 )
 """Workloads whose operations may rightly fail in a healthy cluster, because of other holders."""
 NEEDS_QUICK_ANSWERS = frozenset({"removed-lock", "removed-leader"})
 """Workloads whose checkers expect that a loss is reported within a second."""
+NEEDS_USERS = frozenset({"rights"})
+"""Workloads whose clients log in as users, whom the simulator's administrator adds. A cluster of an
+older version has none.
+"""
+OF_ONE_USER = frozenset({"idempotency", "leased-keys", "removed-lock", "removed-leader"})
+"""Workloads whose clients use the leases or the idempotency keys of one another."""
+ON_PROCESSES = tuple(name for name in WORKLOADS if name not in NEEDS_USERS)
+"""Workloads that run on real processes as well."""
 NEEDS_STEADY_CLOCKS = frozenset(
     {
         *("lock", "fenced-lock", "removed-lock", "waiter-fence", "lease", "leased-keys"),

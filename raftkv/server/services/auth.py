@@ -21,12 +21,11 @@ from raftkv.kv.rights import ROOT, Rights
 from raftkv.peer.ports import Author
 from raftkv.rpc.v1 import api_pb2, api_pb2_grpc, auth_pb2, kv_pb2
 from raftkv.server.authentication import (
-    SESSION_TOKEN_TTL_MS,
     new_service_token,
 )
 from raftkv.server.calls import UnaryCall, UnaryCalls, act_call, admin_call, header_of
 from raftkv.server.node_port import NodePort
-from raftkv.server.passwords import FailedAttempts, PasswordHashing
+from raftkv.server.passwords import FailedAttempts, Passwords
 from raftkv.server.reads import ReadHandler
 from raftkv.tls.certificates import user_of_certificate
 from raftkv.wire.failures import error_of
@@ -45,13 +44,15 @@ Returned = TypeVar("Returned")
 class AuthService(api_pb2_grpc.AuthServicer):
     """Changes go through the log with the caller as their author; replies have no hash."""
 
-    def __init__(self, node: NodePort, reader: ReadHandler, calls: UnaryCalls) -> None:
+    def __init__(
+        self, node: NodePort, reader: ReadHandler, calls: UnaryCalls, passwords: Passwords
+    ) -> None:
         self.calls = calls
         self._node = node
         self._reader = reader
         self._authenticator = calls.authorizer.authenticator
         self._audit = calls.authorizer.audit
-        self._passwords = PasswordHashing()
+        self._passwords = passwords
         self._failed_attempts = FailedAttempts(asyncio.get_running_loop().time)
 
     def close(self) -> None:
@@ -77,9 +78,8 @@ class AuthService(api_pb2_grpc.AuthServicer):
         await self._refresh_stamp(user, call)
         token = self._authenticator.session_token(user)
         self._audit.act(user.name, call.address, "Auth.Authenticate")
-        return api_pb2.AuthenticateReply(
-            header=header_of(self._node), token=token, ttl_ms=SESSION_TOKEN_TTL_MS
-        )
+        ttl_ms = self._authenticator.times.session_ttl_ms
+        return api_pb2.AuthenticateReply(header=header_of(self._node), token=token, ttl_ms=ttl_ms)
 
     async def _user_of_password(self, name: str, password: str, call: UnaryCall) -> auth_pb2.User:
         attempts, address = self._failed_attempts, call.address

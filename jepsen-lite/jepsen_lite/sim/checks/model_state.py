@@ -9,8 +9,11 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
+from google.protobuf.message import Message
+
 from jepsen_lite.model.state import State
 from jepsen_lite.sim.checks.message_differences import first_difference
+from raftkv.kv.auth import AUTH_PREFIX
 from raftkv.kv.meta import META_KEY, Meta
 from raftkv.kv.records import (
     CHANGE_DELETE,
@@ -24,8 +27,16 @@ from raftkv.kv.records import (
     unpack_version,
 )
 from raftkv.kv.store import Family, StateStore
-from raftkv.rpc.v1 import kv_pb2
+from raftkv.rpc.v1 import auth_pb2, kv_pb2
+from raftkv.wire.ranges import prefix_end
 
+AUTH_MESSAGES: Mapping[bytes, type[Message]] = {
+    b"state": auth_pb2.AuthState,
+    b"user": auth_pb2.User,
+    b"role": auth_pb2.AuthRole,
+    b"token": auth_pb2.ServiceToken,
+    b"key": auth_pb2.SigningKey,
+}
 DEADLINE_BYTES = 8
 FINGERPRINT_BYTES = 32
 LEASE_BYTES = 8
@@ -44,6 +55,7 @@ def state_difference(store: StateStore, state: State) -> str | None:
         _compare("key of a lease", _lease_keys(store), _attached(state)),
         _sessions(store, state),
         _idempotency_keys(store, state),
+        _compare("row of users and roles", _auth_rows(store), _users(state)),
     ):
         if difference is not None:
             return difference
@@ -146,13 +158,16 @@ def _made(state: State, meta: Meta) -> tuple[dict[Any, Any], dict[Any, Any]]:
     return kept, removable
 
 
-def _leases(store: StateStore) -> dict[int, tuple[int, int]]:
+def _leases(store: StateStore) -> dict[int, tuple[int, int, int]]:
     rows = store.scan(Family.LEASES, b"", None)
-    return {split_lease(key): unpack_lease(row)[:2] for key, row in rows}
+    return {split_lease(key): unpack_lease(row) for key, row in rows}
 
 
-def _granted(state: State) -> dict[int, tuple[int, int]]:
-    return {lease: (each.ttl_ms, each.deadline_ms) for lease, each in state.leases.granted.items()}
+def _granted(state: State) -> dict[int, tuple[int, int, int]]:
+    return {
+        lease: (each.ttl_ms, each.deadline_ms, each.owner)
+        for lease, each in state.leases.granted.items()
+    }
 
 
 def _lease_keys(store: StateStore) -> dict[tuple[int, bytes], bool]:
@@ -198,6 +213,29 @@ def _idempotency_keys(store: StateStore, state: State) -> str | None:
     ) or _results(
         "idempotency key", here, {key: each.result for key, each in named.items()}, kv_pb2.Result
     )
+
+
+def _auth_rows(store: StateStore) -> dict[bytes, Message]:
+    rows = store.scan(Family.META, AUTH_PREFIX, prefix_end(AUTH_PREFIX))
+    return {row: _message_of(row).FromString(value) for row, value in rows}
+
+
+def _message_of(row: bytes) -> type[Message]:
+    kind, _, _ = row.removeprefix(AUTH_PREFIX).partition(b"/")
+    return AUTH_MESSAGES[kind]
+
+
+def _users(state: State) -> dict[bytes, Message]:
+    users = state.users
+    rows: dict[bytes, Message] = {
+        **{b"user/" + name.encode(): user for name, user in users.users.items()},
+        **{b"role/" + name.encode(): role for name, role in users.roles.items()},
+        **{b"token/" + id: token for id, token in users.tokens.items()},
+        **{b"key/" + key.id.to_bytes(8, "big"): key for key in users.keys},
+    }
+    if users.revision:
+        rows[b"state"] = auth_pb2.AuthState(enabled=users.enabled, revision=users.revision)
+    return {AUTH_PREFIX + row: message for row, message in rows.items()}
 
 
 def _results(

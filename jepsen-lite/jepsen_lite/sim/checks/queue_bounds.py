@@ -17,6 +17,7 @@ from raftkv.node.node import Node
 from raftkv.node.proposer import Proposer
 from raftkv.raft.progress import Progress
 from raftkv.raft.view import ProgressView
+from raftkv.server.authentication import CREDENTIALS_KEPT
 
 LOOK_S = 0.5
 SEARCH_EVERY_LOOKS = 10
@@ -27,9 +28,13 @@ AT_REST_MAX = 24
 """Above the members, endpoints, streams and leases that a run has at once. A structure from which
 an entry is not removed passes it after that many requests.
 """
-KEPT_UNTIL_NEXT_MAX = {"ProposalQueue._taken": 200, "ProposalQueue._refused": 200}
+KEPT_AT_REST_MAX = {
+    "ProposalQueue._taken": 200,
+    "ProposalQueue._refused": 200,
+    "Authenticator._kept": CREDENTIALS_KEPT,
+}
 """A leader keeps the numbers of an origin's last submissions until the origin sends more. They are
-as many as were under way at once.
+as many as were under way at once. Verified tokens are a cache.
 """
 UNDER_LOAD_MAX = 2_000
 """Above what the workers of a run can have under way at once, over all tries of a request."""
@@ -103,7 +108,7 @@ class QueueBounds:
         roots += [(name, client) for name, client in self._clients.connections()]
         for owner, root in roots:
             for name, container in containers(root, PACKAGES):
-                kept_max = KEPT_UNTIL_NEXT_MAX.get(name, 0)
+                kept_max = KEPT_AT_REST_MAX.get(name, 0)
                 if len(container) > max(length_max, kept_max) and name not in DATA:
                     yield f"{owner} keeps {len(container)} elements in {name}"
 

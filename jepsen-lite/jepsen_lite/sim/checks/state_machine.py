@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -15,6 +16,7 @@ from raftkv.kv.meta import META_KEY, Meta
 from raftkv.kv.records import change_key, split_change_key, split_lease, unpack_lease
 from raftkv.kv.store import Family, StateStore
 from raftkv.node.node import Node
+from raftkv.peer.ports import Author
 from raftkv.raft.entry import Entry
 from raftkv.rpc.v1 import kv_pb2, log_pb2
 
@@ -88,6 +90,14 @@ def leases_named(commands: bytes) -> NamedLeases:
     return NamedLeases(frozenset(granted), frozenset(named | granted))
 
 
+def _is_of_node(submission: log_pb2.Submission) -> bool:
+    """Whether a leader has made it by itself: it replaces the signing key, and nothing else."""
+    commands = kv_pb2.CommandBatch.FromString(submission.commands).commands
+    kinds = [each.auth.WhichOneof("command") for each in commands]
+    return not submission.origin and not submission.user and kinds == ["signing_key_rotate"]
+
+
+LAST_SUBMISSIONS: Final = 32
 EMPTY_STORE = Meta().revision
 
 
@@ -146,6 +156,7 @@ class StateMachineInvariants:
         self._checks = 0
         self._committed = terms_and_digests
         self._submitted: set[bytes] = set()
+        self.last_submissions: deque[tuple[bytes, Author]] = deque(maxlen=LAST_SUBMISSIONS)
         self._leases_named: dict[int, NamedLeases] = {}  # by the entry's index
         self._applied: dict[int, tuple[int, int, int, int]] = {}
         self._states: dict[int, tuple[Replica, int]] = {}
@@ -156,14 +167,15 @@ class StateMachineInvariants:
         """How many checks have been made."""
         return self._checks + self.model.checks
 
-    def submitted(self, commands: bytes) -> None:
+    def submitted(self, commands: bytes, author: Author) -> None:
         """A client has submitted these commands to a node."""
         self._submitted.add(commands)
+        self.last_submissions.append((commands, author))
 
     def committed(self, node_id: int, entry: Entry) -> None:
         """The node is the first to commit this entry of commands."""
         for submission in log_pb2.StampedBatch.FromString(entry.payload).submissions:
-            if submission.commands not in self._submitted:
+            if submission.commands not in self._submitted and not _is_of_node(submission):
                 raise Violation(
                     f"node {node_id} commits entry {entry.index} with commands that no client"
                     " has submitted"

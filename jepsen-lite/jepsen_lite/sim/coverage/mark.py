@@ -60,6 +60,7 @@ COMMANDS = (
     "lease_revoke",
     "lease_keep_alive",
     "acquire",
+    "auth",
 )
 
 COMMAND_EVENTS = {
@@ -69,8 +70,8 @@ COMMAND_EVENTS = {
     "at a follower": "is submitted at a node that does not lead",
 }
 
-OUTSIDE_SESSIONS = frozenset({"lease_keep_alive"})
-"""Commands that a node makes of its clients' renewals: they are of no session, which could answer a
+OUTSIDE_SESSIONS = frozenset({"lease_keep_alive", "auth"})
+"""Commands that a node makes of its clients' calls: they are of no session, which could answer a
 retry or end.
 """
 OF_SESSIONS = frozenset({"retry", "after expiry"})
@@ -89,6 +90,13 @@ REFUSALS_OF_COMMANDS = (
     "TOO_MANY_KEYS",
     "OVERLOADED",
     "REFUSED",
+    "PERMISSION_DENIED",
+    "UNAUTHENTICATED",
+    "USER_NOT_FOUND",
+    "USER_EXISTS",
+    "ROLE_NOT_FOUND",
+    "ROLE_EXISTS",
+    "TOKEN_NOT_FOUND",
 )
 """The reasons with which the state machine refuses a command."""
 

@@ -19,13 +19,14 @@ from jepsen_lite.sim.coverage.service_marks import (
     COMMANDS,
     COORDINATION,
     READS,
+    RIGHTS,
     WATCHES,
 )
 from jepsen_lite.sim.coverage.unexpected import UNEXPECTED
 
 PLAIN_MARKS = (
     *(*ELECTIONS, *REPLICATION, *SNAPSHOTS, *MEMBERSHIP, *STORAGE),
-    *(*READS, *COMMANDS, *COORDINATION, *WATCHES, *CLIENTS),
+    *(*READS, *COMMANDS, *COORDINATION, *RIGHTS, *WATCHES, *CLIENTS),
 )
 """Those that have a name of their own."""
 

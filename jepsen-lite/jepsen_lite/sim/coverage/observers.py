@@ -13,6 +13,7 @@ from jepsen_lite.sim.coverage import (
     membership,
     reads,
     replication,
+    rights,
     snapshots,
     storage,
     watches,
@@ -53,6 +54,8 @@ class MarkCounter:
         coordination.observe_leases(wraps, reach)
         coordination.observe_kept_leases(wraps, reach)
         coordination.observe_locks(wraps, reach)
+        rights.observe_apply(wraps, reach)
+        rights.observe_callers(wraps, reach)
         watches.observe_watches(wraps, reach)
         watches.observe_resumed_watches(wraps, reach)
         clients.observe_retries(wraps, reach)

@@ -118,6 +118,41 @@ COORDINATION: Sequence[Mark] = (
     ),
 )
 
+RIGHTS: Sequence[Mark] = (
+    Mark("authentication is enabled", "From then on, callers have users and rights."),
+    Mark("authentication is disabled", "From then on, everybody may do everything."),
+    Mark(
+        "a command is checked again at apply",
+        "Users or roles have changed since its node checked it.",
+    ),
+    Mark(
+        "a command is refused at apply: rights have changed since its submission",
+        "Its user had the right when its node checked it.",
+    ),
+    Mark(
+        "the result of a session is withheld",
+        "A batch is sent again by a user who has lost the rights for it.",
+    ),
+    Mark(
+        "the result under an idempotency key is withheld",
+        "A command is sent again by a user who has lost the rights for it.",
+    ),
+    Mark("a session of another user is refused", "A batch names the session of another user."),
+    Mark("a lease of another user is refused", "A command names the lease of another user."),
+    Mark(
+        "a missing right is confirmed by a read barrier",
+        "A node that lags must not refuse what was granted before.",
+    ),
+    Mark(
+        "a node that lags finds a right after a read barrier",
+        "What it had applied before did not have the grant.",
+    ),
+    Mark("a watch ends: its range may not be read", "The right was withdrawn, or never granted."),
+    Mark("a stream goes on with a newer token", "The client has renewed its token."),
+    Mark("a node refuses a client's token", "Its key is not valid any more, or it has expired."),
+    Mark("a signing key is replaced", "The one before it verifies for another while."),
+)
+
 WATCHES: Sequence[Mark] = (
     Mark("a watch starts at the next revision", "It is synced at once."),
     Mark("a watch starts in the past", "It reads history until it is synced."),

@@ -131,6 +131,22 @@ OF_READS: Mapping[str, str] = {
     ),
 }
 OF_COMMANDS: Mapping[str, str] = {
+    "the result of a session is withheld": (
+        "a batch must be sent again after the loss of the right, and before its acknowledgement"
+    ),
+    "the result under an idempotency key is withheld": (
+        "a user must send the same put again within the moment after the loss of the right"
+    ),
+    "a node that lags finds a right after a read barrier": (
+        "a user must ask a node that lags, within the moment after a grant"
+    ),
+    "authentication is disabled": "the administrator of some of the runs with users does it",
+    "command refused: UNAUTHENTICATED": "no user is deleted while it has requests under way",
+    "command refused: USER_NOT_FOUND": "no user is deleted",
+    "command refused: USER_EXISTS": "an administrator must repeat a request that was carried out",
+    "command refused: ROLE_NOT_FOUND": "an administrator must repeat a withdrawal",
+    "command refused: ROLE_EXISTS": "an administrator must repeat a request that was carried out",
+    "command refused: TOKEN_NOT_FOUND": "no client uses service tokens",
     "a session has no room for a result": "16,384 results must wait for their acknowledgement",
     "a key is attached to a lease": "it needs steady clocks and the workload leased-keys",
     "a node refuses a write: too many are pending": (

@@ -20,7 +20,9 @@ from jepsen_lite.sim.nodes.cluster import Cluster
 from jepsen_lite.sim.nodes.host import Host
 from jepsen_lite.sim.operator import Operator
 from raftkv.errors import RaftkvError
+from raftkv.kv.rights import ROOT
 from raftkv.node.node import Node
+from raftkv.peer.ports import Author
 from raftkv.raft.entry import Address
 from raftkv.rpc.v1 import kv_pb2
 
@@ -114,7 +116,10 @@ class OperatorFaults:
             batch = kv_pb2.CommandBatch()
             batch.commands.add().compact.revision = node.machine.revision
             answer = kv_pb2.BatchResult()
-            answer.ParseFromString(await node.submit(batch.SerializeToString(), deadline))
+            rights = node.machine.rights
+            author = Author(rights.ids.get(ROOT, 0), rights.revision)
+            request = node.submit(batch.SerializeToString(), deadline, author=author)
+            answer.ParseFromString(await request)
             return not any(each.HasField("failure") for each in (answer, *answer.results))
 
         return self._request(leader, compact, on_effect) if leader is not None else None

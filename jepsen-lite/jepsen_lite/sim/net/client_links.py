@@ -22,7 +22,7 @@ from jepsen_lite.sim.process import Process
 from jepsen_lite.sim.world import World
 from raftkv.client.connection.grpc_link import error_of_call
 from raftkv.client.connection.link import PIPELINE
-from raftkv.errors import ConnectionFailed, OutcomeUnknown, RaftkvError
+from raftkv.errors import ConnectionFailed, OutcomeUnknown, RaftkvError, Unauthenticated
 
 CONNECT_TIMEOUT_S = 1.0
 UNARY_BYTES = 500
@@ -201,6 +201,7 @@ class SimulatedClientStream:
         self._back: Pipe | None = None
         self._server: SimulatedClientServer | None = None
         self._serving: Any = None
+        self._context: StreamContext | None = None
         self._over = False
         self._delay_s = network.connection_delay_s()
         network.streams[self] = None
@@ -238,7 +239,7 @@ class SimulatedClientStream:
         if server is None or self._over:
             serving.cancel()
             return
-        self._serving = serving
+        self._serving, self._context = serving, context
         self._forth = Pipe(
             self._network.world,
             self._network.network,
@@ -297,9 +298,18 @@ class SimulatedClientStream:
         if self._over:
             return
         if message == END_OF_STREAM:
-            self._end(OutcomeUnknown("the node ended the stream"))
+            self._end(self._why_ended())
         else:
             self._on_message(message)
+
+    def _why_ended(self) -> RaftkvError:
+        """As `raftkv.client.connection.grpc_link` reports the end of a stream."""
+        aborted = self._context.aborted if self._context is not None else None
+        if aborted is not None:
+            error = error_of_call(_as_call_error(aborted), self._address, self._method)
+            if isinstance(error, Unauthenticated):
+                return error
+        return OutcomeUnknown("the node ended the stream")
 
     def _end(self, error: RaftkvError) -> None:
         if not self._over:

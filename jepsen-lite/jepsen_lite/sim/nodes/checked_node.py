@@ -47,7 +47,7 @@ class CheckedNode(Node):
         weight: int = 1,
         author: Author = NO_AUTHOR,
     ) -> asyncio.Future[bytes]:
-        self._invariants.state_machines.submitted(commands)
+        self._invariants.state_machines.submitted(commands, author)
         return super().submit(commands, deadline, client=client, weight=weight, author=author)
 
     def read_barrier(self, deadline: float) -> asyncio.Future[None]:

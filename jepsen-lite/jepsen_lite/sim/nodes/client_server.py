@@ -6,6 +6,7 @@ Composed as `raftkv.server.grpc_server` does it, without a gRPC server.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn
 
@@ -20,16 +21,21 @@ from raftkv.config import Settings
 from raftkv.node.node import Node
 from raftkv.rpc.v1 import api_pb2
 from raftkv.server.admission import Admission
+from raftkv.server.authentication import TokenTimes
 from raftkv.server.authorization import Authorizer
 from raftkv.server.calls import Deadlines, UnaryCalls
+from raftkv.server.passwords import check_password
 from raftkv.server.pipeline.service import PipelineService
 from raftkv.server.reads import ReadHandler
+from raftkv.server.services.auth import AuthService
 from raftkv.server.services.cluster import ClusterService
 from raftkv.server.services.lease import LeaseService
 from raftkv.server.services.lock import LockService
 from raftkv.server.watch.service import WatchService
 
 END_OF_STREAM = b""
+TOKEN_TIMES = TokenTimes(session_ttl_ms=6_000, fresh_key_ms=600)
+"""Tokens are renewed within a run."""
 EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]  # missing from the stubs
 
 
@@ -68,9 +74,13 @@ class UnaryContext:
 
 
 class StreamContext:
-    """What the streams use of a gRPC context. `outgoing` carries the replies to the client."""
+    """What the streams use of a gRPC context. `outgoing` carries the replies to the client.
+
+    `aborted`: the status with which the stream has ended, for the client once it receives the end.
+    """
 
     def __init__(self, token: str, outgoing: Pipe) -> None:
+        self.aborted: Aborted | None = None
         self._token = token
         self._outgoing = outgoing
         self._incoming: asyncio.Queue[bytes] = asyncio.Queue()
@@ -98,6 +108,23 @@ class StreamContext:
         raise Aborted(code, details, metadata)
 
 
+class SimulatedPasswords:
+    """`Passwords` without threads: hashed at once, and not for safety."""
+
+    async def hash(self, password: str, address: str) -> str:
+        check_password(password)
+        return hashlib.sha256(password.encode()).hexdigest()
+
+    async def verify(
+        self, password: str, password_hash: str, address: str, begin: Callable[[], None]
+    ) -> bool:
+        begin()
+        return await self.hash(password, address) == password_hash
+
+    def close(self) -> None:
+        """Nothing is under way."""
+
+
 class SimulatedClientServer:
     """Serves clients of one incarnation of a node. Made while its process runs."""
 
@@ -118,7 +145,7 @@ class SimulatedClientServer:
         )
         deadlines = Deadlines.of_settings(settings)
         reader = ReadHandler(node, settings.limits, on_broken)
-        authorizer = Authorizer(node, settings, log)
+        authorizer = Authorizer(node, settings, log, TOKEN_TIMES)
         calls = UnaryCalls(node, authorizer, admission, deadlines, log, on_broken)
         self._pipelines = PipelineService(
             reader, authorizer, admission, deadlines, settings.limits, log
@@ -131,6 +158,7 @@ class SimulatedClientServer:
         cluster = ClusterService(node, reader, calls, settings.data_dir)
         lease = LeaseService(node, reader, calls, deadlines)
         self._locks = LockService(node, reader, calls, settings.limits)
+        auth = AuthService(node, reader, calls, SimulatedPasswords())
         self.handlers = (self._pipelines, self._watches, self._locks, calls)
         """What keeps state for the node's clients."""
         self._methods: dict[str, tuple[Any, Callable[[Any, Any], Awaitable[Any]]]] = {}
@@ -138,6 +166,7 @@ class SimulatedClientServer:
             ("Cluster", cluster),
             ("Lease", lease),
             ("Lock", self._locks),
+            ("Auth", auth),
         ):
             descriptor = api_pb2.DESCRIPTOR.services_by_name[service]
             for method in descriptor.methods:
@@ -161,8 +190,8 @@ class SimulatedClientServer:
     async def _serve(self, method: str, context: StreamContext, outgoing: Pipe) -> None:
         try:
             await self._streams[method](None, context)
-        except Aborted:
-            pass  # the client only learns that the stream has ended
+        except Aborted as aborted:
+            context.aborted = aborted
         finally:
             if self._open.pop(outgoing, True) is None:
                 outgoing.send(END_OF_STREAM)

@@ -16,6 +16,10 @@ SCRUB_INTERVAL_S = 15.0
 """Some rounds within a run, with time enough between them for damage to travel."""
 
 
+SIGNING_KEY_AGE_MS_MAX = 9_000
+"""Longer than the time to live of a token, and short enough to be reached within a run."""
+
+
 @dataclass(frozen=True, slots=True)
 class NodeBounds:
     """Bounds of a node's queues, buffers and messages, by default those of production; tiny ones
@@ -86,4 +90,5 @@ class NodeTuning:
             versions=versions,
             scrub_interval_s=SCRUB_INTERVAL_S,
             step_units=self.step_units,
+            signing_key_age_ms_max=SIGNING_KEY_AGE_MS_MAX,
         )
