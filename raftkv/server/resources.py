@@ -51,7 +51,7 @@ compaction are another 25."""
 LOG_TABLES = 16
 STATE_TABLES_MIN = 24
 PEER_CONNECTIONS_MIN = 16
-PEER_CONNECTIONS_MAX = 256
+PEER_CONNECTIONS_MAX = 128
 """Members need a few. The others are for strangers, who keep a connection for 5 s before they must
 have shown a certificate: members have to find a free one meanwhile."""
 
