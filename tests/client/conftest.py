@@ -6,11 +6,12 @@ Only those of the gRPC link itself, with TLS or without, have real sockets.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import async_solipsism
 import pytest
+import structlog
 
 from raftkv.client.client import Client
 from raftkv.client.settings import ClientSettings
@@ -34,6 +35,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(harmless)
+
+
+@pytest.fixture(autouse=True)
+def _program_without_structlog() -> Iterator[None]:
+    """Events go to `logging` then; a test before may have configured structlog."""
+    was_configured, configuration = structlog.is_configured(), structlog.get_config()
+    structlog.reset_defaults()
+    yield
+    if was_configured:
+        structlog.configure(**configuration)
 
 
 @pytest.fixture

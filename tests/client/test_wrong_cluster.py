@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
-import structlog
 
 from raftkv.client.client import Client
 from raftkv.client.model.read_levels import ReadLevel, bounded
@@ -32,16 +31,6 @@ LONG_S = 60.0
 """The timeout of a call that is not to wait for it."""
 
 Connect = Callable[..., Awaitable[Client]]
-
-
-@pytest.fixture(autouse=True)
-def _program_without_structlog() -> Iterator[None]:
-    """Events go to `logging` then; a test before may have configured structlog."""
-    was_configured, configuration = structlog.is_configured(), structlog.get_config()
-    structlog.reset_defaults()
-    yield
-    if was_configured:
-        structlog.configure(**configuration)
 
 
 @pytest.fixture
