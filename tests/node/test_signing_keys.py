@@ -90,6 +90,19 @@ async def test_an_old_signing_key_is_replaced_and_verifies_once_more(tmp_path: P
             await until(lambda: all(key_ids(each) == expected for each in wire.nodes.values()))  # noqa: B023
 
 
+async def test_a_leader_without_a_majority_proposes_one_signing_key(tmp_path: Path) -> None:
+    async with cluster_of(tmp_path, 1, leader_lease=False) as (wire, leader):
+        await raise_version(wire, leader)
+        await add_user(leader, "app")
+        await until(lambda: key_ids(leader) == [1])
+        before = leader.core.log.last_index
+        wire.cut_off = {leader.node_id}
+        now_s = asyncio.get_running_loop().time()
+        leader.driver._clock.start(leader.cluster_time_ms + SIGNING_KEY_AGE_MS_MAX, now_s)
+        await until(lambda: not leader.core.leads)
+        assert leader.core.log.last_index == before + 1
+
+
 async def test_the_time_of_tokens_goes_on_where_cluster_time_stands_still(tmp_path: Path) -> None:
     async with cluster_of(tmp_path, 1, leader_lease=False) as (wire, leader):
         await asyncio.sleep(2.0)

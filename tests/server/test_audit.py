@@ -8,7 +8,7 @@ from typing import Any
 
 import argon2
 import pytest
-from fake_node import put
+from fake_node import FakeServer, put
 from secured_node import PASSWORD, SecuredNode, secured_node, settings_of
 from structlog.testing import capture_logs
 
@@ -173,6 +173,25 @@ def reprs_of_core(node: SecuredNode, secrets: Secrets) -> list[str]:
         node.process._client_server._auth,
     ]
     return [repr(each) for each in found]
+
+
+async def test_a_compaction_in_a_batch_is_an_act_of_its_own(server: FakeServer) -> None:
+    def compact(revision: int) -> kv_pb2.Command:
+        return kv_pb2.Command(compact=kv_pb2.Compact(revision=revision))
+
+    pipeline = server.pipeline()
+    with capture_logs() as events:
+        await pipeline.send_commands(1, put("a"), put("a"), compact(2), compact(999))
+        await pipeline.reply()
+    audited = [
+        (event["what"], event["revision"], event["result"], event.get("reason"))
+        for event in events
+        if event["event"] == "audit"
+    ]
+    assert audited == [
+        ("KV.Compact", 2, "done", None),
+        ("KV.Compact", 999, "failed", "REVISION_IN_FUTURE"),
+    ]
 
 
 # ---- bounds --------------------------------------------------------------------------

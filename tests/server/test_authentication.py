@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from fake_node import PATIENCE_S
 from secured_node import PASSWORD, SecuredNode, secured_node, settings_of
 
 from raftkv.errors import (
@@ -124,6 +126,25 @@ async def test_a_node_that_is_behind_a_token_does_not_call_it_invalid(node: Secu
     ):
         with pytest.raises(Unavailable, match="not applied yet"):
             await node.auth("Status", each)
+
+
+async def test_a_session_token_ends_with_the_key_that_signed_it(node: SecuredNode) -> None:
+    token = await node.add_root()
+    checks = authenticator_of(node)
+    credential = checks.of_token(token)
+    for replaced in (1, 2):
+        checks.user_of(credential)
+        rotate = auth_pb2.SigningKeyRotate(secret=b"k" * 32, replaced=replaced)
+        command = kv_pb2.Command(auth=auth_pb2.AuthCommand(signing_key_rotate=rotate))
+        batch = kv_pb2.CommandBatch(commands=[command]).SerializeToString()
+        await node.process._node.submit(batch, asyncio.get_running_loop().time() + PATIENCE_S)
+    with pytest.raises(Unauthenticated, match="key"):
+        checks.user_of(credential)
+    with pytest.raises(Unauthenticated, match="key"):
+        authenticator_of(node).of_token(token)
+    again = authenticator_of(node).of_token(await node.authenticate())
+    assert again.key is not None
+    assert again.key.id == 2, "the newest key does not sign until every node has applied it"
 
 
 async def test_service_tokens(node: SecuredNode) -> None:

@@ -403,6 +403,25 @@ async def test_administrative_calls_need_the_right_that_the_table_says(
     await server.cluster.SetLogLevel(level, metadata=metadata)
 
 
+async def test_administrative_calls_are_checked_again_after_their_barrier(
+    server: FakeServer, users: Users
+) -> None:
+    async def transfer() -> None:
+        await server.cluster.TransferLeader(
+            api_pb2.TransferLeaderRequest(), metadata=users.of("ops")
+        )
+
+    server.node.on_barrier = lambda: users.give("ops", AdminRight.CLUSTER)
+    await transfer()  # a node that lags does not refuse what was granted before
+    server.node.on_barrier = lambda: None
+    users.give("ops", AdminRight.AUTH)
+    server.node.on_barrier = lambda: users.change(role_delete=auth.RoleDelete(name="ops-auth"))
+    listing = server.channel.unary_unary("/raftkv.rpc.v1.Auth/UserList")(
+        b"", metadata=users.of("ops")
+    )
+    assert isinstance(await failure_of(listing), PermissionDenied)
+
+
 async def test_a_node_may_join_with_a_token_of_a_user_with_the_right(
     server: FakeServer, users: Users
 ) -> None:

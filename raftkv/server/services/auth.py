@@ -65,12 +65,11 @@ class AuthService(api_pb2_grpc.AuthServicer):
     async def Authenticate(
         self, request: api_pb2.AuthenticateRequest, call: UnaryCall
     ) -> api_pb2.AuthenticateReply:
-        await self._confirm(call)
         try:
             if request.password:
                 user = await self._user_of_password(request.name, request.password, call)
             else:
-                user = self._user_of_certificate(request.name, call)
+                user = await self._user_of_certificate(request.name, call)
         except Unauthenticated as error:
             # Whatever is no user's name may be a password, in the wrong place.
             who = request.name if request.name in self._rights.ids else ""
@@ -87,6 +86,7 @@ class AuthService(api_pb2_grpc.AuthServicer):
         if not NAME.fullmatch(name):
             name = ""  # no user has such a name, which may be long
         attempts.require_allowed(name, address)
+        await self._confirm(call)
         user = self._rights.user_named(name)
         password_hash = user.password_hash if user is not None else ""
         verified = await self._in_time(
@@ -106,7 +106,7 @@ class AuthService(api_pb2_grpc.AuthServicer):
         attempts.succeeded(name, address)
         return user
 
-    def _user_of_certificate(self, name: str, call: UnaryCall) -> auth_pb2.User:
+    async def _user_of_certificate(self, name: str, call: UnaryCall) -> auth_pb2.User:
         named = user_of_certificate(call.context)
         if named is None:
             raise InvalidRequest(
@@ -114,6 +114,7 @@ class AuthService(api_pb2_grpc.AuthServicer):
                 " of them",
                 field="password",
             )
+        await self._confirm(call)
         user = self._rights.user_named(named)
         if user is None or name not in ("", named):
             raise Unauthenticated(
