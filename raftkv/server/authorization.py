@@ -232,7 +232,8 @@ class Requester:
 
     def report(self, error: RaftkvError) -> None:
         """Write the audit event, if the error refuses the caller."""
-        if not self._is_open:  # such a call reports in its own way
+        refused = isinstance(error, (PermissionDenied, Unauthenticated))
+        if refused and not self._is_open:  # an open call reports in its own way
             self._authorizer.report_refusal(self._path, self._context, error, self.name)
 
     def report_act(

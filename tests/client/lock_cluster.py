@@ -218,7 +218,7 @@ class LockLink(ScriptedLink):
         if not node.up:
             raise ConnectionFailed(f"{node.address} refuses")
         await asyncio.sleep(LATENCY_S)
-        turn = cluster.waits.wait(wait.name, wait.token)
+        turn = cluster.waits.wait(wait.name, wait.token, lambda: None)
         try:
             async with asyncio.timeout(timeout_s - LATENCY_S):
                 while node.mute or node.refusal:

@@ -253,6 +253,9 @@ class Stream:
         else:
             self._loop.call_later(LATENCY_S, self._end, ConnectionFailed("refused"))
 
+    def peer(self) -> str:
+        return "client"
+
     def invocation_metadata(self) -> tuple[()]:
         return ()
 

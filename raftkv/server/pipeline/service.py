@@ -271,9 +271,9 @@ class PipelineService:
         error = _error_of(results)
         if error is None:
             reply = self._reply(request)
-            reply.results = results.result()
-            if DENIED in reply.results:
-                self._report_denied(request, reply.results)
+            encoded = reply.results = results.result()
+            if DENIED in encoded:
+                self._report_denied(request, encoded)
         else:
             reply = self._failure(request, failures.of_write(error))
         if request.compactions:

@@ -175,6 +175,18 @@ class _Renewal(NamedTuple):
     renewed: asyncio.Future[frozenset[int]]
 
 
+class _Gathering:
+    """The renewals of one user that share the next command."""
+
+    def __init__(self) -> None:
+        self.renewals: list[_Renewal] = []
+        self.leases = 0
+
+    def add(self, renewal: _Renewal) -> None:
+        self.renewals.append(renewal)
+        self.leases += len(renewal.leases)
+
+
 class LeaseRenewals:
     """Batches lease renewals: all of a user that arrive in one turn of the event loop share one
     command.
@@ -187,7 +199,7 @@ class LeaseRenewals:
         self._node = node
         self._timeout_s = timeout_s
         self._loop = asyncio.get_running_loop()
-        self._waiting: dict[Author, list[_Renewal]] = {}
+        self._gathered: dict[Author, _Gathering] = {}
 
     def renew(self, leases: Sequence[int], author: Author) -> asyncio.Future[frozenset[int]]:
         """Renew these leases; the future has the leases of the whole command that have ended.
@@ -202,20 +214,20 @@ class LeaseRenewals:
                 field="leases",
                 limit=LEASES_PER_REQUEST_MAX,
             )
-        if not self._waiting:
+        if not self._gathered:
             self._loop.call_soon(self._send_all)
         renewed: asyncio.Future[frozenset[int]] = self._loop.create_future()
-        waiting = self._waiting.setdefault(author, [])
-        waiting.append(_Renewal(leases, renewed))
-        if sum(len(each.leases) for each in waiting) >= LEASES_PER_COMMAND_MAX:
-            del self._waiting[author]
-            self._send(author, waiting)
+        gathering = self._gathered.setdefault(author, _Gathering())
+        gathering.add(_Renewal(leases, renewed))
+        if gathering.leases >= LEASES_PER_COMMAND_MAX:
+            del self._gathered[author]
+            self._send(author, gathering.renewals)
         return renewed
 
     def _send_all(self) -> None:
-        waiting, self._waiting = self._waiting, {}
-        for author, renewals in waiting.items():
-            self._send(author, renewals)
+        gathered, self._gathered = self._gathered, {}
+        for author, gathering in gathered.items():
+            self._send(author, gathering.renewals)
 
     def _send(self, author: Author, renewals: list[_Renewal]) -> None:
         leases = dict.fromkeys(lease for each in renewals for lease in each.leases)
