@@ -29,7 +29,7 @@ from raftkv.client.log import log
 from raftkv.client.requests import NO_OPTIONS, WriteOptions, command_piece
 from raftkv.client.settings import ClientSettings
 from raftkv.client.watch.connection import WatchConnection
-from raftkv.errors import ConnectionFailed, Unauthenticated, WrongCluster
+from raftkv.errors import ConnectionFailed, DeadlineExceeded, Unauthenticated, WrongCluster
 from raftkv.rpc.v1 import kv_pb2
 
 T = TypeVar("T")
@@ -95,6 +95,12 @@ class Core:
         once = not self._timeout_s
         deadline = self._loop.time() + self._wait_s_max
         backoff = Backoff(self._rng, self._settings.backoff_s_min, self._settings.backoff_s_max)
+        if self._authentication.logs_in:  # first, as the cluster may refuse all else before
+            try:
+                await self._authentication.wait(self._wait_s_max)
+            except DeadlineExceeded:
+                if any(self._endpoints.binding.identity):  # a node has answered
+                    raise
         while True:
             left_s = deadline - self._loop.time()
             ask_s = left_s if once else max(LEFT_S_MIN, min(STATUS_TIMEOUT_S, left_s))
@@ -105,9 +111,8 @@ class Core:
             refusals = [each for each in errors if isinstance(each, Unauthenticated)]
             if served or refusals:
                 self._endpoints.binding.on_event = partial(_log_event, self._endpoints)
-                if not served and not self._authentication.logs_in:
+                if not served:
                     raise refusals[0]
-                await self._authentication.wait(max(LEFT_S_MIN, deadline - self._loop.time()))
                 return
             pause_s = backoff.next_s()
             if once or self._loop.time() + pause_s >= deadline:

@@ -86,10 +86,12 @@ class AuthenticatingCluster(ScriptedCluster):
 
     def authenticate(self, node: str, request: api_pb2.AuthenticateRequest) -> bytes:
         self.log_ins.append(LogIn(self.loop.time(), node, request.password))
-        if self.log_in_refusal is not None:
-            raise self.log_in_refusal
-        if request.password != self.password or request.name != "ann":
-            raise Unauthenticated("name or password is wrong")
+        refusal = self.log_in_refusal
+        if refusal is None and (request.password != self.password or request.name != "ann"):
+            refusal = Unauthenticated("name or password is wrong")
+        if refusal is not None:
+            refusal.facts |= identity_facts(self.nodes[node].header())
+            raise refusal
         return api_pb2.AuthenticateReply(
             header=self.nodes[node].header(), token=self.new_token(), ttl_ms=int(TTL_S * 1000)
         ).SerializeToString()

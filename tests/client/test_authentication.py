@@ -14,6 +14,7 @@ from raftkv.client.client import Client
 from raftkv.client.credentials import credentials_of
 from raftkv.errors import (
     ConfigurationError,
+    ConnectionFailed,
     DeadlineExceeded,
     NoLeader,
     Outcome,
@@ -190,13 +191,32 @@ async def test_a_service_token_is_sent_as_it_is_and_its_refusal_is_final(
     assert not cluster.log_ins
 
 
-async def test_the_password_is_sent_to_no_other_cluster(cluster: AuthenticatingCluster) -> None:
-    cluster.nodes["b:2"].cluster_id = 8
-    client = None
-    with pytest.raises(raftkv.WrongCluster):
-        client = await cluster.connect_as(password="right")
-    assert client is None
-    assert not cluster.log_ins
+async def test_the_password_is_sent_to_no_other_cluster(
+    cluster: AuthenticatingCluster, connected: Connected
+) -> None:
+    async with connected() as client:
+        await client.put("first", "opens the session")
+        for address in ("a:1", "b:2"):
+            cluster.nodes[address].cluster_id = 8
+        cluster.end_tokens()
+        await client.put("k", "v")
+        assert [log_in.node for log_in in cluster.log_ins[1:]] == ["c:3"]
+
+
+async def test_without_a_node_the_error_of_connect_says_so(cluster: AuthenticatingCluster) -> None:
+    for node in cluster.nodes.values():
+        node.kill()
+    with pytest.raises(ConnectionFailed, match="is the cluster running"):
+        await cluster.connect_as(password="right", timeout=1.0)
+    assert cluster.loop.time() < 1.1
+
+
+async def test_a_password_that_no_node_can_check_in_time_is_no_wrong_password(
+    cluster: AuthenticatingCluster,
+) -> None:
+    cluster.log_in_refusal = NoLeader("no leader")
+    with pytest.raises(DeadlineExceeded, match="no node could check the password of 'ann'"):
+        await cluster.connect_as(password="right", timeout=1.0)
 
 
 # ---- refusals of batches ---------------------------------------------------------------

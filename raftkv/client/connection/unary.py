@@ -107,7 +107,8 @@ class UnaryRequests:
 
         A call that `changes` something is never repeated once it may have had its effect: it raises
         `OutcomeUnknown`. Such a call, and one that `logs_in` and so has a password and no token, is
-        sent only to a node whose status has just shown that it belongs to the client's cluster.
+        sent only to a node whose status has just shown that it belongs to the client's cluster. The
+        first log-in goes to any of the endpoints: the client has no cluster yet.
         """
         self._home.check()
         once = not timeout_s
@@ -124,7 +125,7 @@ class UnaryRequests:
             now = self._loop.time()
             endpoint = selector.choose_any(now)
             try:
-                if changes or logs_in:
+                if changes or (logs_in and any(self._endpoints.binding.identity)):
                     await self._identify(endpoint, min(STATUS_TIMEOUT_S, deadline - now))
                 left_s = deadline - self._loop.time()
                 reply = await self._ask(endpoint, method, data, reply_type, left_s, token)
