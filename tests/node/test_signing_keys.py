@@ -98,7 +98,7 @@ async def test_a_leader_without_a_majority_proposes_one_signing_key(tmp_path: Pa
         before = leader.core.log.last_index
         wire.cut_off = {leader.node_id}
         now_s = asyncio.get_running_loop().time()
-        leader.driver._clock.start(leader.cluster_time_ms + SIGNING_KEY_AGE_MS_MAX, now_s)
+        leader.driver._clock.start(leader.cluster_time_ms + AGE_MS_MAX, now_s)
         await until(lambda: not leader.core.leads)
         assert leader.core.log.last_index == before + 1
 
