@@ -17,6 +17,7 @@ pytestmark = pytest.mark.usefixtures("quiet_nodes")
 
 SELDOM = {
     "authentication is disabled",
+    "a node refuses a client's token",
     "the result of a session is withheld",
     "the result under an idempotency key is withheld",
     "a node that lags finds a right after a read barrier",

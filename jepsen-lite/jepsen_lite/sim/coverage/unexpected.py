@@ -140,6 +140,9 @@ OF_COMMANDS: Mapping[str, str] = {
     "a node that lags finds a right after a read barrier": (
         "a user must ask a node that lags, within the moment after a grant"
     ),
+    "a node refuses a client's token": (
+        "clients renew tokens in time, unless they reach no node for two seconds"
+    ),
     "authentication is disabled": "the administrator of some of the runs with users does it",
     "command refused: UNAUTHENTICATED": "no user is deleted while it has requests under way",
     "command refused: USER_NOT_FOUND": "no user is deleted",
