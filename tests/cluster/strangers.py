@@ -30,7 +30,7 @@ HALF_OPEN_CONNECTIONS = 50
 ATTEMPTS_PER_S = 25
 """Of each kind, at each address."""
 
-RESETS_AT_ONCE = 100
+RESETS_AT_ONCE = 40
 HTTP1 = b"GET / HTTP/1.1\r\nHost: stranger\r\n\r\n"
 LINGER_NOT = struct.pack("ii", 1, 0)
 

@@ -154,8 +154,8 @@ class AuthService(api_pb2_grpc.AuthServicer):
         if age_ms is None or age_ms > JUST_AUTHENTICATED_MS:
             raise Unauthenticated(
                 "this needs a session token that is not older than"
-                f" {JUST_AUTHENTICATED_MS // 1000} s; authenticate again as a user with the role"
-                f" {ROOT!r}"
+                f" {JUST_AUTHENTICATED_MS // 1000} s; log in again, with the password of a user who"
+                f" has the role {ROOT!r}"
             )
         user = self._authenticator.user_of(credential)
         if not self._rights.grants_of(user).root:
