@@ -69,6 +69,9 @@ class Claims(NamedTuple):
     revision: int
     """The revision of users, roles and tokens that the node had: another node may be behind it."""
 
+    applied_index: int
+    """The applied index of the node, whose entry has the stamp that `issued_ms` counts from."""
+
     issued_ms: int
     expires_ms: int
 
@@ -218,6 +221,10 @@ class Authenticator:
             credential.rights, credential.user = None, self._check(credential, rights)
             credential.rights = rights
         if credential.expires_ms and credential.expires_ms <= self._node.auth_time_ms:
+            claims = credential.claims
+            if claims is not None and claims.applied_index > self._node.machine.applied_index:
+                # Cluster time stood still for a time that this node has counted.
+                raise self._behind()
             raise Unauthenticated(f"the {credential.kind.value} has expired; authenticate again")
         return credential.user
 
@@ -270,7 +277,14 @@ class Authenticator:
         """
         rights, now_ms = self._node.machine.rights, self._node.auth_time_ms
         expires_ms = now_ms + self.times.session_ttl_ms
-        claims = Claims(user.id, user.credentials, rights.revision, now_ms, expires_ms)
+        claims = Claims(
+            user.id,
+            user.credentials,
+            rights.revision,
+            self._node.machine.applied_index,
+            now_ms,
+            expires_ms,
+        )
         key = self._signing_key(rights, now_ms)
         headers = {"kid": self._name_of_key(key.id)}
         return jwt.encode(claims._asdict(), key.secret, algorithm=_ALGORITHM, headers=headers)

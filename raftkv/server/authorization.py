@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias
 import grpc
 
 from raftkv.config import Settings
-from raftkv.errors import InvalidRequest, PermissionDenied, RaftkvError, Unauthenticated
+from raftkv.errors import InvalidRequest, PermissionDenied, RaftkvError, Unauthenticated, copy_of
 from raftkv.kv.pace import Pace, Steps, run
 from raftkv.kv.rights import (
     Access,
@@ -143,6 +143,7 @@ class Requester:
         "_has_certificate",
         "_is_open",
         "_node_id",
+        "_not_taken",
         "_path",
         "grants",
         "rights",
@@ -166,6 +167,9 @@ class Requester:
             self._node_id is not None or user_of_certificate(context) is not None
         )
         self._author = NO_AUTHOR
+        self._not_taken: RaftkvError | None = None
+        """Why the last newer token of the stream was not taken."""
+
         self.rights: Rights | None = None
         """Those of the node, as of the last use."""
 
@@ -184,12 +188,18 @@ class Requester:
     def author(self) -> Author:
         """The user now, and the revision of the rights on this node.
 
-        Raises `Unauthenticated` if the credential is not valid any more. Cheap while the rights are
-        the same.
+        Raises `Unauthenticated` if the credential is not valid any more, or what `renew` has raised
+        if the stream was to go on with a newer one. Cheap while the rights are the same.
         """
         authorizer = self._authorizer
         rights = authorizer.node.machine.rights
-        user = authorizer.authenticator.user_of(self._credential)
+        try:
+            user = authorizer.authenticator.user_of(self._credential)
+        except Unauthenticated:
+            if self._not_taken is None:
+                raise
+            # The caller sent this request with the newer token, before it knew of the refusal.
+            raise copy_of(self._not_taken) from None
         if rights is not self.rights:
             self._renew_rights(rights, user)
         return self._author
@@ -221,13 +231,18 @@ class Requester:
         Raises `InvalidRequest` for a token of another user, and as `Authenticator.of_token`.
         """
         authenticator = self._authorizer.authenticator
-        credential = authenticator.of_token(token)
-        if authenticator.user_of(credential) != self._author.user:
+        try:
+            credential = authenticator.of_token(token)
+            user = authenticator.user_of(credential)
+        except RaftkvError as error:
+            self._not_taken = error
+            raise
+        if user != self._author.user:
             raise InvalidRequest(
                 "the token is that of another user than the stream's; open another stream with it",
                 field="token",
             )
-        self._credential = credential
+        self._credential, self._not_taken = credential, None
         self.author()
 
     def report(self, error: RaftkvError) -> None:

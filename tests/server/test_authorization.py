@@ -7,6 +7,7 @@ from collections.abc import Awaitable
 from typing import Any
 
 import grpc
+import jwt
 import pytest
 from fake_node import PATIENCE_S, FakeServer, Pipeline, get, put
 from structlog.testing import capture_logs
@@ -18,6 +19,7 @@ from raftkv.kv.rights import ROOT, Access, AdminRight
 from raftkv.peer.ports import Author
 from raftkv.rpc.v1 import api_pb2, kv_pb2
 from raftkv.rpc.v1 import auth_pb2 as auth
+from raftkv.server.authentication import Authenticator
 from raftkv.wire.failures import error_of
 from raftkv.wire.grpc_status import error_of_call, read_status
 
@@ -208,6 +210,31 @@ async def test_a_pipeline_goes_on_with_a_newer_token_of_its_user_and_no_other(
     assert (await stream.reply()).failure.reason == "INVALID_REQUEST"
     await stream.send_commands(4, put("b1"))
     assert (await stream.reply()).failure.reason == "PERMISSION_DENIED"
+
+
+async def test_requests_after_a_token_that_a_node_has_not_reached_are_not_unauthenticated(
+    server: FakeServer, users: Users
+) -> None:
+    # Swarm seed 15: the client sends requests behind its newer token, without a wait for a reply.
+    secret = bytes(32)
+    server.node.run(users.command(signing_key_rotate=auth.SigningKeyRotate(secret=secret)))
+    rights = server.node.machine.rights
+    app = rights.user_named("app")
+    assert app is not None
+    token = Authenticator(server.node).session_token(app)
+    claims = jwt.decode(token, options={"verify_signature": False})
+    ahead = {"applied_index": claims["applied_index"] + 9, "expires_ms": claims["issued_ms"]}
+    header = {"kid": jwt.get_unverified_header(token)["kid"]}
+    newer = jwt.encode({**claims, **ahead}, secret, algorithm="HS256", headers=header)
+    stream = pipeline(server, users.of("app"))
+    await stream.send_commands(1, put("a1"))
+    assert (await stream.reply()).HasField("results")
+    old = next(id for id in rights.tokens if id.hex() in users.tokens["app"])
+    users.change(token_revoke=auth.TokenRevoke(id=old))
+    await stream.send(api_pb2.PipelineRequest(number=2, token=newer))
+    await stream.send_commands(3, put("a1"))
+    for reply in (await stream.reply(), await stream.reply()):
+        assert reply.failure.reason == "UNAVAILABLE"
 
 
 async def test_a_pipeline_whose_user_is_deleted_is_answered_without_the_nodes_state(

@@ -33,10 +33,6 @@ from raftkv.wire.failures import error_of
 JUST_AUTHENTICATED_MS: Final = 60_000
 """Who enables or disables authentication has proven its password or certificate so recently."""
 
-STAMP_AGE_MS_MAX: Final = 10_000
-"""A session token is issued in cluster time that is no older: nodes of an idle cluster, whose own
-clocks have run apart since the last stamp, then let it expire at about the same time."""
-
 
 Returned = TypeVar("Returned")
 
@@ -75,7 +71,7 @@ class AuthService(api_pb2_grpc.AuthServicer):
             who = request.name if request.name in self._rights.ids else ""
             self._audit.refused(who, call.address, "Auth.Authenticate", error)
             raise
-        await self._refresh_stamp(user, call)
+        await self._stamp(user, call)
         token = self._authenticator.session_token(user)
         self._audit.act(user.name, call.address, "Auth.Authenticate")
         ttl_ms = self._authenticator.times.session_ttl_ms
@@ -123,13 +119,16 @@ class AuthService(api_pb2_grpc.AuthServicer):
             )
         return user
 
-    async def _refresh_stamp(self, user: auth_pb2.User, call: UnaryCall) -> None:
-        """Have the leader stamp an entry with cluster time, if the last stamp is old."""
+    async def _stamp(self, user: auth_pb2.User, call: UnaryCall) -> None:
+        """Have the leader stamp an entry with cluster time, and apply it.
+
+        This node may have applied its last stamp long after the leader made it: after a restart, or
+        behind the others. A token of its time would end too early at other nodes, or have ended.
+        """
         node = self._node
-        if node.auth_time_ms - node.machine.time_ms > STAMP_AGE_MS_MAX:
-            nothing = kv_pb2.CommandBatch().SerializeToString()
-            author = Author(user.id, node.machine.rights.revision)
-            await node.submit(nothing, call.deadline, client=call.share.number, author=author)
+        nothing = kv_pb2.CommandBatch().SerializeToString()
+        author = Author(user.id, node.machine.rights.revision)
+        await node.submit(nothing, call.deadline, client=call.share.number, author=author)
 
     # ---- authentication on and off ---------------------------------------------------
 
