@@ -99,14 +99,16 @@ class Impostor:
         return batch.SerializeToString(), Author(user, max(0, rights.revision - behind))
 
     def _again(self, node: Node, _: int) -> tuple[bytes, Author] | None:
-        """The last batch that a user has submitted in a session: nothing may acknowledge its result
-        until the user gets a right again.
+        """The last batch of a user that was applied in a session: nothing may acknowledge its
+        result until the user gets a right again.
+
+        A batch that was not applied may have been refused, and its client relies on that.
         """
-        last = {
-            author.user: (commands, author)
-            for commands, author in self._state_machines.last_submissions
-            if author.user and kv_pb2.CommandBatch.FromString(commands).session
-        }
+        last = {}
+        for commands, author in self._state_machines.last_submissions:
+            batch = kv_pb2.CommandBatch.FromString(commands)
+            if author.user and node.machine.has_result(batch.session, batch.sequence, author.user):
+                last[author.user] = commands, author
         return self._rng.choice(list(last.values())) if last else None
 
     def _put_of(self, rights: Rights, user: int) -> kv_pb2.Command:
