@@ -30,9 +30,6 @@ OF_REPLICATION: Mapping[str, str] = {
     "an acknowledgement names another history": (
         "only a node with another disk that is admitted all the same could send it"
     ),
-    "entries arrive during an installation": (
-        "a leader must send entries in the milliseconds of an installation"
-    ),
     "an uncommitted configuration is cut off": (
         "a leader must go with a configuration that no other node has"
     ),
@@ -56,10 +53,7 @@ OF_REPLICATION: Mapping[str, str] = {
         "the receiver must get the same entries from another leader during the transfer"
     ),
     "a snapshot is installed beside a wait for a lock": "its scenario is one card of the deck",
-    "a snapshot of a former leader is installed": "the term must end within an installation",
-    "a node crashes while it sends a snapshot": "a crash must meet a short transfer",
     "a node crashes while it installs a snapshot": "a crash must meet a short installation",
-    "replication: snapshot while the leader crashes": "a crash must meet a short transfer",
     "replication: snapshot while the peer crashes": "a crash must meet a short transfer",
     "replication: probe while the peer installs a snapshot": (
         "a former leader's snapshot must meet a new leader's first probe"
@@ -88,8 +82,6 @@ OF_MEMBERSHIP: Mapping[str, str] = {
     "a node learns of its removal from its peers": (
         "a removed node must be cut off until all peers have compacted or forgotten it"
     ),
-    "membership: UpdateAddress done": "one seed in four has an operator that changes an address",
-    "peer refused: WRONG_VERSION": "one seed in four has a caller of that kind",
     "peer refused: CLONE": (
         "a copied disk must start as often as the original, which one scenario can bring about"
     ),
@@ -143,7 +135,6 @@ OF_COMMANDS: Mapping[str, str] = {
     "a node refuses a client's token": (
         "clients renew tokens in time, unless they reach no node for two seconds"
     ),
-    "authentication is disabled": "the administrator of some of the runs with users does it",
     "command refused: UNAUTHENTICATED": "no user is deleted while it has requests under way",
     "command refused: USER_NOT_FOUND": "no user is deleted",
     "command refused: USER_EXISTS": "an administrator must repeat a request that was carried out",
@@ -151,7 +142,6 @@ OF_COMMANDS: Mapping[str, str] = {
     "command refused: ROLE_EXISTS": "an administrator must repeat a request that was carried out",
     "command refused: TOKEN_NOT_FOUND": "no client uses service tokens",
     "a session has no room for a result": "16,384 results must wait for their acknowledgement",
-    "a key is attached to a lease": "it needs steady clocks and the workload leased-keys",
     "a node refuses a write: too many are pending": (
         "admission has the same bound, and refuses first"
     ),
@@ -182,7 +172,6 @@ OF_COMMANDS: Mapping[str, str] = {
     ),
     "command: delete_range, after expiry": "a session must end under a deletion",
     "command: transaction, after expiry": "a session must end under a transaction",
-    "command: compare_and_swap, retry": "the answer to a compare_and_swap must be lost",
     "command: compare_and_swap, after expiry": "a session must end under a compare_and_swap",
     "command: lease_grant, retry": "clients grant few leases, and an answer must be lost",
     "command: lease_grant, after expiry": (
@@ -206,7 +195,6 @@ OF_CLIENTS: Mapping[str, str] = {
     "a watch joins within a run": "a watch must start between two steps of apply",
     "a wait for a lock joins within a run": "a wait must start between two steps of apply",
     "a watch's buffer overflows": "it needs the tiny buffer, and a client that is slow to read",
-    "a node has no room for a watch": "one seed in eight bounds watches",
     "a stopping node ends a watch": "an orderly stop must meet a live watch",
     "a stopping node ends a wait for a lock": "an orderly stop must meet a wait for a lock",
     "a watch pauses: its consumer is slow": (
