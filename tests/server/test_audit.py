@@ -125,8 +125,10 @@ async def test_every_act_is_in_the_audit_log_and_no_secret_is_in_any(
         async with secured_node(settings) as node:
             await every_act(node, secrets)
             texts += reprs_of_core(node, secrets)
+            before = credentials_of_root(node)
         write_root_reset(settings.data_dir, RESET_PASSWORD)
         async with secured_node(settings) as node:
+            await node.until(lambda: credentials_of_root(node) != before)
             secrets.texts.append(await node.authenticate(ROOT, RESET_PASSWORD))
     audited = [event for event in events if event["event"] == "audit"]
     assert ACTS - {event["what"] for event in audited} == set()
@@ -142,6 +144,13 @@ async def test_every_act_is_in_the_audit_log_and_no_secret_is_in_any(
     assert not [found for text in texts for found in secrets.found_in(text)]
     printed = "".join(capfd.readouterr())
     assert not secrets.found_in(printed)
+
+
+def credentials_of_root(node: SecuredNode) -> int:
+    """The revision that set the password of root."""
+    root = node.machine.rights.user_named(ROOT)
+    assert root is not None
+    return root.credentials
 
 
 def reprs_of_core(node: SecuredNode, secrets: Secrets) -> list[str]:
