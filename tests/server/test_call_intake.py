@@ -278,6 +278,13 @@ def fill(server: FakeServer) -> bytes:
     return message(api_pb2.RangeRequest(range=get("big")).SerializeToString())
 
 
+async def all_replies_are_let_go(server: FakeServer) -> None:
+    """gRPC reports the end of a call some turns of the event loop after its connection is cut."""
+    async with asyncio.timeout(PATIENCE_S):
+        while server.client_server._intake._traffic.bytes >= 1_000_000:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+
 async def test_a_client_that_reads_no_reply_loses_its_connection(
     server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -289,7 +296,7 @@ async def test_a_client_that_reads_no_reply_loses_its_connection(
             await raw.call(RANGE, request)
         await raw.until_cut()
     await check_write_succeeds(server)
-    assert server.client_server._intake._traffic.bytes < 1_000_000
+    await all_replies_are_let_go(server)
 
 
 @pytest.mark.parametrize("method", [PIPELINE, "/raftkv.rpc.v1.Watch/Open"])
