@@ -123,7 +123,7 @@ class AuthChange:
         if kind is None:
             raise InvalidRequest("the command on users and roles is not set")
         self.after: Rights = getattr(self, f"_{kind}")(getattr(command, kind))
-        if self.after.revision != before.revision or self.after.enabled != before.enabled:
+        if self.after.revision != before.revision:
             self.rows[_STATE] = auth_row_bytes(
                 auth_pb2.AuthState(enabled=self.after.enabled, revision=self.after.revision)
             )
@@ -174,11 +174,7 @@ class AuthChange:
         before = self._before
         user = self._user(request.name)
         self._protect_root(user)
-        if before.enabled and self._is_last_root(user):
-            raise Refused(
-                f"user {user.name!r} is the only one with the role {ROOT!r}, which must not be lost"
-                " while authentication is enabled; disable it first, or grant the role to another"
-            )
+        self._keep_a_root(user)
         tokens = dict(before.tokens)
         for token in before.tokens.values():
             if token.user == user.id:
@@ -240,12 +236,7 @@ class AuthChange:
             )
         if request.role == ROOT:
             self._require_root_if_enabled()
-            if self._before.enabled and self._is_last_root(user):
-                raise Refused(
-                    f"user {user.name!r} is the only one with the role {ROOT!r}, which must not be"
-                    " lost while authentication is enabled; disable it first, or grant the role to"
-                    " another"
-                )
+            self._keep_a_root(user)
         user.roles.remove(request.role)
         return self._with_user(user)
 
@@ -258,10 +249,18 @@ class AuthChange:
         user.CopyFrom(found)
         return user
 
-    def _is_last_root(self, user: auth_pb2.User) -> bool:
-        """Whether no other user has the role root."""
+    def _keep_a_root(self, user: auth_pb2.User) -> None:
+        """Raise `Refused` if the cluster would lose its last user with the role root."""
         others = (each for id, each in self._before.users.items() if id != user.id)
-        return ROOT in user.roles and not any(ROOT in each.roles for each in others)
+        if (
+            self._before.enabled
+            and ROOT in user.roles
+            and not any(ROOT in each.roles for each in others)
+        ):
+            raise Refused(
+                f"user {user.name!r} is the only one with the role {ROOT!r}, which must not be lost"
+                " while authentication is enabled; disable it first, or grant the role to another"
+            )
 
     def _protect_root(self, user: auth_pb2.User) -> None:
         """A user with the right `auth` must not become root by the password of one who is."""

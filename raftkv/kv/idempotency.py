@@ -46,8 +46,15 @@ def _prefix(user: int) -> bytes:
 
 def is_known(view: StateReader, command: kv_pb2.Command, user: int, time_ms: int) -> bool:
     """Whether a command of this user has run under the command's idempotency key."""
+    return _living_row(view, command, user, time_ms) is not None
+
+
+def _living_row(
+    view: StateReader, command: kv_pb2.Command, user: int, time_ms: int
+) -> bytes | None:
+    """The row of the command's idempotency key, None if the key is not known at this time."""
     row = view.get(Family.IDEMPOTENCY, _prefix(user) + command.idempotency_key)
-    return row is not None and _RECORD.unpack_from(row)[0] > time_ms
+    return row if row is not None and _RECORD.unpack_from(row)[0] > time_ms else None
 
 
 class IdempotencyKeys:
@@ -89,12 +96,10 @@ class IdempotencyKeys:
 
         Raises `IdempotencyKeyReused` if another command has it.
         """
-        row = self._overlay.get(Family.IDEMPOTENCY, self._key(command))
+        row = _living_row(self._overlay, command, self.user, self._meta.time_ms)
         if row is None:
             return None
         deadline_ms, remembered = _RECORD.unpack_from(row)
-        if deadline_ms <= self._meta.time_ms:
-            return None
         if remembered != fingerprint(command, self.user):
             raise IdempotencyKeyReused(
                 "this idempotency key belongs to a different command; use a new key for it",
@@ -107,7 +112,7 @@ class IdempotencyKeys:
 
         `size_bytes` is its counted size (None: not counted).
         """
-        key = self._key(command)
+        key = _prefix(self.user) + command.idempotency_key
         expired = self._overlay.get(Family.IDEMPOTENCY, key)
         if expired is not None:
             self._remove(_DEADLINE.pack(_RECORD.unpack_from(expired)[0]) + key)
@@ -123,9 +128,6 @@ class IdempotencyKeys:
             self._count(1, size_bytes)
         if self.first_deadline_ms is None or deadline_ms < self.first_deadline_ms:
             self.first_deadline_ms = deadline_ms
-
-    def _key(self, command: kv_pb2.Command) -> bytes:
-        return _prefix(self.user) + command.idempotency_key
 
     def remove_expired(self, keys_max: int) -> int:
         """Remove at most `keys_max` expired keys. Returns how many were removed."""
