@@ -79,7 +79,15 @@ class Authorizer:
         requester.author()
         return requester
 
-    async def refuse_stream(self, path: str, context: Context, error: RaftkvError) -> None:
+    async def requester_of_stream(self, path: str, context: Context) -> Requester | None:
+        """Who has opened the stream; None if the caller may not, and the stream has ended."""
+        try:
+            return self.requester(path, context)
+        except RaftkvError as error:
+            await self._refuse_stream(path, context, error)
+            return None
+
+    async def _refuse_stream(self, path: str, context: Context, error: RaftkvError) -> None:
         """End a stream that is not served, after its first message.
 
         A refusal during a write of the caller reaches it without its reason: its gRPC reports
@@ -247,21 +255,22 @@ class Requester:
 
     def report(self, error: RaftkvError) -> None:
         """Write the audit event, if the error refuses the caller."""
-        refused = isinstance(error, (PermissionDenied, Unauthenticated))
-        if refused and not self._is_open:  # an open call reports in its own way
+        if not self._is_open:  # an open call reports in its own way
             self._authorizer.report_refusal(self._path, self._context, error, self.name)
 
     def report_act(
-        self, what: str, target: Mapping[str, object], error: RaftkvError | None = None
+        self, target: Mapping[str, object], error: RaftkvError | None = None, *, what: str = ""
     ) -> None:
-        """Write the audit event of an administrative act, done or failed."""
-        address = address_of(real_peer(self._context))
+        """Write the audit event of an administrative act, done or failed: of this RPC, or `what`
+        was done by it.
+        """
+        address, what = address_of(real_peer(self._context)), what or name_of_rpc(self._path)
         self._authorizer.audit.act(self.name, address, what, error, **target)
 
     def report_compaction(self, revision: int, error: RaftkvError | None) -> None:
         """Write the audit event of a compaction; that of a refusal is written by `report`."""
         if not isinstance(error, (PermissionDenied, Unauthenticated)):
-            self.report_act("KV.Compact", {"revision": revision}, error)
+            self.report_act({"revision": revision}, error, what="KV.Compact")
 
     # ---- what ------------------------------------------------------------------------
 

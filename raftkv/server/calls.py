@@ -7,7 +7,7 @@ import functools
 import itertools
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import grpc
 import structlog
@@ -67,13 +67,6 @@ class UnaryCall:
         return self.requester.require_for(self.request)
 
 
-class Act(NamedTuple):
-    """An administrative act, for the audit log."""
-
-    what: str
-    target: Mapping[str, object]
-
-
 class UnaryCalls:
     """Serves the unary calls of one node.
 
@@ -105,11 +98,12 @@ class UnaryCalls:
         request: object,
         context: Context,
         work: Callable[[UnaryCall], Awaitable[Reply]],
-        act: Act | None = None,
+        act_on: Mapping[str, object] | None = None,
     ) -> Reply:
         """Run `work` if the caller may make the call; an error becomes the call's status.
 
-        An `act` goes into the audit log, and so does every refusal.
+        An administrative act, which has a target `act_on`, goes into the audit log, and so does
+        every refusal.
         """
         arrived = self._loop.time()
         deadline = self._deadlines.of_call(arrived, context.time_remaining())
@@ -124,8 +118,8 @@ class UnaryCalls:
                 call = UnaryCall(request_id, deadline, share, author, requester, request, context)
                 reply = await work(call)
                 failure = None
-                if act is not None:
-                    requester.report_act(act.what, act.target)
+                if act_on is not None:
+                    requester.report_act(act_on)
                 return reply
             except (RaftkvError, InvariantViolation) as problem:
                 if ends_service(problem):
@@ -135,15 +129,15 @@ class UnaryCalls:
                 if requester is None:
                     self.authorizer.report_refusal(path, context, error)
                     await abort(context, error, identity_header(self._node))
-                elif act is not None:
-                    requester.report_act(act.what, act.target, error)
+                elif act_on is not None:
+                    requester.report_act(act_on, error)
                 else:
                     requester.report(error)
                 await abort(context, error, header_of(self._node))
             except asyncio.CancelledError:
-                if act is not None and requester is not None:
+                if act_on is not None and requester is not None:
                     gone = OutcomeUnknown("the caller did not wait for the result")
-                    requester.report_act(act.what, act.target, gone)
+                    requester.report_act(act_on, gone)
                 raise
             finally:
                 took_ms = (self._loop.time() - arrived) * 1000
@@ -174,26 +168,19 @@ def admin_call(
     kind: str,
 ) -> Callable[[Work[ServiceT, Request, Reply]], Method[ServiceT, Request, Reply]]:
     """Decorates a call about the node or the cluster, which is not subject to admission."""
-
-    def decorate(work: Work[ServiceT, Request, Reply]) -> Method[ServiceT, Request, Reply]:
-        path = _path_of(kind, work.__name__)
-
-        @functools.wraps(work)
-        async def method(service: ServiceT, request: Request, context: Context) -> Reply:
-            return await service.calls.serve(
-                kind, path, request, context, functools.partial(work, service, request)
-            )
-
-        return method
-
-    return decorate
+    return _served(kind, is_act=False)
 
 
 def act_call(
-    kind: str, what: str
+    kind: str,
 ) -> Callable[[Work[ServiceT, Request, Reply]], Method[ServiceT, Request, Reply]]:
-    """Decorates an `admin_call` that is an administrative act `what`, such as `Auth.UserAdd`."""
+    """Decorates an `admin_call` that is an administrative act, for the audit log."""
+    return _served(kind, is_act=True)
 
+
+def _served(
+    kind: str, *, is_act: bool
+) -> Callable[[Work[ServiceT, Request, Reply]], Method[ServiceT, Request, Reply]]:
     def decorate(work: Work[ServiceT, Request, Reply]) -> Method[ServiceT, Request, Reply]:
         path = _path_of(kind, work.__name__)
 
@@ -205,7 +192,7 @@ def act_call(
                 request,
                 context,
                 functools.partial(work, service, request),
-                Act(what, target_of(request)),  # type: ignore[arg-type]  # a message
+                target_of(request) if is_act else None,  # type: ignore[arg-type]  # a message
             )
 
         return method
@@ -219,7 +206,6 @@ def data_call(
     """Decorates a call on the data, which is refused over a bound and on a stopping node."""
 
     def decorate(work: Work[ServiceT, Request, Reply]) -> Method[ServiceT, Request, Reply]:
-        @functools.wraps(work)
         @functools.wraps(work)
         async def admitted(service: ServiceT, request: Request, call: UnaryCall) -> Reply:
             size_bytes = request.ByteSize()  # type: ignore[attr-defined]

@@ -33,7 +33,7 @@ from raftkv.server.audit import Audit
 from raftkv.server.node_port import NodePort
 from raftkv.server.passwords import hash_password
 from raftkv.storage.directory import read_identity
-from raftkv.wire.failures import error_of
+from raftkv.wire.failures import only_result
 
 FILE: Final = "root-reset.json"
 TRY_S: Final = 10.0
@@ -107,10 +107,7 @@ class RootReset:
         batch = kv_pb2.CommandBatch(commands=[command]).SerializeToString()
         while True:
             try:
-                results = await self._node.submit(batch, loop.time() + TRY_S)
-                (result,) = kv_pb2.BatchResult.FromString(results).results
-                if result.HasField("failure"):
-                    raise error_of(result.failure)
+                only_result(await self._node.submit(batch, loop.time() + TRY_S))
             except ShuttingDown:
                 raise
             except (Unavailable, OutcomeUnknown):

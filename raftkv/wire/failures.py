@@ -42,3 +42,14 @@ def error_of(failure: kv_pb2.Failure) -> RaftkvError:
         failure.retry_after_ms / 1_000,
         dict(failure.facts),
     )
+
+
+def only_result(results: bytes) -> kv_pb2.Result:
+    """The result in the `BatchResult` of a batch of one command. Raises its failure."""
+    outcome = kv_pb2.BatchResult.FromString(results)
+    if outcome.HasField("failure"):
+        raise error_of(outcome.failure)
+    (result,) = outcome.results
+    if result.HasField("failure"):
+        raise error_of(result.failure)
+    return result

@@ -100,10 +100,8 @@ class PipelineService:
         traffic: CallTraffic | None = None,
     ) -> None:
         """Serve one stream to its end. `traffic` counts its unread replies."""
-        try:
-            requester = self._authorizer.requester(OPEN, context)
-        except RaftkvError as error:
-            await self._authorizer.refuse_stream(OPEN, context, error)
+        requester = await self._authorizer.requester_of_stream(OPEN, context)
+        if requester is None:
             return
         stream = PipelineStream(
             f"pipeline-{next(self._names)}",

@@ -28,7 +28,7 @@ from raftkv.server.node_port import NodePort
 from raftkv.server.passwords import FailedAttempts, Passwords
 from raftkv.server.reads import ReadHandler
 from raftkv.tls.certificates import user_of_certificate
-from raftkv.wire.failures import error_of
+from raftkv.wire.failures import only_result
 
 JUST_AUTHENTICATED_MS: Final = 60_000
 """Who enables or disables authentication has proven its password or certificate so recently."""
@@ -132,14 +132,14 @@ class AuthService(api_pb2_grpc.AuthServicer):
 
     # ---- authentication on and off ---------------------------------------------------
 
-    @act_call("auth.enable", "Auth.Enable")
+    @act_call("auth.enable")
     async def Enable(
         self, _: api_pb2.AuthEnableRequest, call: UnaryCall
     ) -> api_pb2.AuthChangeReply:
         await self._require_root_just_authenticated(call)
         return await self._change(call, enable=auth_pb2.AuthEnable())
 
-    @act_call("auth.disable", "Auth.Disable")
+    @act_call("auth.disable")
     async def Disable(
         self, _: api_pb2.AuthDisableRequest, call: UnaryCall
     ) -> api_pb2.AuthChangeReply:
@@ -180,7 +180,7 @@ class AuthService(api_pb2_grpc.AuthServicer):
 
     # ---- users -----------------------------------------------------------------------
 
-    @act_call("auth.user_add", "Auth.UserAdd")
+    @act_call("auth.user_add")
     async def UserAdd(
         self, request: api_pb2.UserAddRequest, call: UnaryCall
     ) -> api_pb2.AuthChangeReply:
@@ -207,14 +207,14 @@ class AuthService(api_pb2_grpc.AuthServicer):
             header=header_of(self._node), users=[_user_info(user) for user in users]
         )
 
-    @act_call("auth.user_delete", "Auth.UserDelete")
+    @act_call("auth.user_delete")
     async def UserDelete(
         self, request: api_pb2.UserDeleteRequest, call: UnaryCall
     ) -> api_pb2.AuthChangeReply:
         await self._require_auth(call)
         return await self._change(call, user_delete=auth_pb2.UserDelete(name=request.name))
 
-    @act_call("auth.user_set_password", "Auth.UserSetPassword")
+    @act_call("auth.user_set_password")
     async def UserSetPassword(
         self, request: api_pb2.UserSetPasswordRequest, call: UnaryCall
     ) -> api_pb2.AuthChangeReply:
@@ -223,7 +223,7 @@ class AuthService(api_pb2_grpc.AuthServicer):
         changed = auth_pb2.UserSetPassword(name=request.name, password_hash=password_hash)
         return await self._change(call, user_set_password=changed)
 
-    @act_call("auth.user_grant_role", "Auth.UserGrantRole")
+    @act_call("auth.user_grant_role")
     async def UserGrantRole(
         self, request: api_pb2.UserGrantRoleRequest, call: UnaryCall
     ) -> api_pb2.AuthChangeReply:
@@ -231,7 +231,7 @@ class AuthService(api_pb2_grpc.AuthServicer):
         granted = auth_pb2.UserGrantRole(name=request.name, role=request.role)
         return await self._change(call, user_grant_role=granted)
 
-    @act_call("auth.user_revoke_role", "Auth.UserRevokeRole")
+    @act_call("auth.user_revoke_role")
     async def UserRevokeRole(
         self, request: api_pb2.UserRevokeRoleRequest, call: UnaryCall
     ) -> api_pb2.AuthChangeReply:
@@ -241,7 +241,7 @@ class AuthService(api_pb2_grpc.AuthServicer):
 
     # ---- roles -----------------------------------------------------------------------
 
-    @act_call("auth.role_add", "Auth.RoleAdd")
+    @act_call("auth.role_add")
     async def RoleAdd(
         self, request: api_pb2.RoleAddRequest, call: UnaryCall
     ) -> api_pb2.AuthChangeReply:
@@ -264,14 +264,14 @@ class AuthService(api_pb2_grpc.AuthServicer):
         roles = sorted({*self._rights.roles, ROOT})
         return api_pb2.RoleListReply(header=header_of(self._node), roles=roles)
 
-    @act_call("auth.role_delete", "Auth.RoleDelete")
+    @act_call("auth.role_delete")
     async def RoleDelete(
         self, request: api_pb2.RoleDeleteRequest, call: UnaryCall
     ) -> api_pb2.AuthChangeReply:
         await self._require_auth(call)
         return await self._change(call, role_delete=auth_pb2.RoleDelete(name=request.name))
 
-    @act_call("auth.role_grant", "Auth.RoleGrant")
+    @act_call("auth.role_grant")
     async def RoleGrant(
         self, request: api_pb2.RoleGrantRequest, call: UnaryCall
     ) -> api_pb2.AuthChangeReply:
@@ -279,7 +279,7 @@ class AuthService(api_pb2_grpc.AuthServicer):
         granted = auth_pb2.RoleGrant.FromString(request.SerializeToString())  # the same fields
         return await self._change(call, role_grant=granted)
 
-    @act_call("auth.role_revoke", "Auth.RoleRevoke")
+    @act_call("auth.role_revoke")
     async def RoleRevoke(
         self, request: api_pb2.RoleRevokeRequest, call: UnaryCall
     ) -> api_pb2.AuthChangeReply:
@@ -289,7 +289,7 @@ class AuthService(api_pb2_grpc.AuthServicer):
 
     # ---- tokens ----------------------------------------------------------------------
 
-    @act_call("auth.token_create", "Auth.TokenCreate")
+    @act_call("auth.token_create")
     async def TokenCreate(
         self, request: api_pb2.TokenCreateRequest, call: UnaryCall
     ) -> api_pb2.TokenCreateReply:
@@ -320,7 +320,7 @@ class AuthService(api_pb2_grpc.AuthServicer):
         ]
         return api_pb2.TokenListReply(header=header_of(self._node), tokens=tokens)
 
-    @act_call("auth.token_revoke", "Auth.TokenRevoke")
+    @act_call("auth.token_revoke")
     async def TokenRevoke(
         self, request: api_pb2.TokenRevokeRequest, call: UnaryCall
     ) -> api_pb2.AuthChangeReply:
@@ -373,15 +373,8 @@ class AuthService(api_pb2_grpc.AuthServicer):
             client=call.share.number,
             author=author,
         )
-        outcome = kv_pb2.BatchResult.FromString(results)
-        if outcome.HasField("failure"):
-            raise error_of(outcome.failure)
-        result = outcome.results[0]
-        if result.HasField("failure"):
-            raise error_of(result.failure)
-        return api_pb2.AuthChangeReply(
-            header=header_of(self._node), auth_revision=result.auth.auth_revision
-        )
+        revision = only_result(results).auth.auth_revision
+        return api_pb2.AuthChangeReply(header=header_of(self._node), auth_revision=revision)
 
 
 def _user_info(user: auth_pb2.User) -> api_pb2.UserInfo:

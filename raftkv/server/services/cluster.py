@@ -49,7 +49,7 @@ class ClusterService(api_pb2_grpc.ClusterServicer):
         await self._reader.confirm(api_pb2.READ_LEVEL_LINEARIZABLE, call.deadline)
         return self._members(self._node.membership)
 
-    @act_call("cluster.member_add", "Cluster.MemberAdd")
+    @act_call("cluster.member_add")
     async def MemberAdd(
         self, request: api_pb2.MemberAddRequest, call: UnaryCall
     ) -> api_pb2.MemberListReply:
@@ -62,7 +62,7 @@ class ClusterService(api_pb2_grpc.ClusterServicer):
             await self._node.member_add(member.node_id, address, call.deadline, force=request.force)
         )
 
-    @act_call("cluster.member_promote", "Cluster.MemberPromote")
+    @act_call("cluster.member_promote")
     async def MemberPromote(
         self, request: api_pb2.MemberPromoteRequest, call: UnaryCall
     ) -> api_pb2.MemberListReply:
@@ -71,7 +71,7 @@ class ClusterService(api_pb2_grpc.ClusterServicer):
             await self._node.member_promote(request.node_id, call.deadline, force=request.force)
         )
 
-    @act_call("cluster.member_remove", "Cluster.MemberRemove")
+    @act_call("cluster.member_remove")
     async def MemberRemove(
         self, request: api_pb2.MemberRemoveRequest, call: UnaryCall
     ) -> api_pb2.MemberListReply:
@@ -80,7 +80,7 @@ class ClusterService(api_pb2_grpc.ClusterServicer):
             await self._node.member_remove(request.node_id, call.deadline, force=request.force)
         )
 
-    @act_call("cluster.member_replace", "Cluster.MemberReplace")
+    @act_call("cluster.member_replace")
     async def MemberReplace(
         self, request: api_pb2.MemberReplaceRequest, call: UnaryCall
     ) -> api_pb2.MemberListReply:
@@ -96,7 +96,7 @@ class ClusterService(api_pb2_grpc.ClusterServicer):
             await self._node.member_replace(old_id, new_id, call.deadline, force=request.force)
         )
 
-    @act_call("cluster.member_update", "Cluster.MemberUpdate")
+    @act_call("cluster.member_update")
     async def MemberUpdate(
         self, request: api_pb2.MemberUpdateRequest, call: UnaryCall
     ) -> api_pb2.MemberListReply:
@@ -114,7 +114,7 @@ class ClusterService(api_pb2_grpc.ClusterServicer):
             require_connectable("member.client_address", address.client)
         return self._members(await self._node.member_update(member.node_id, address, call.deadline))
 
-    @act_call("cluster.member_join", "Cluster.MemberJoin")
+    @act_call("cluster.member_join")
     async def MemberJoin(
         self, request: api_pb2.MemberJoinRequest, call: UnaryCall
     ) -> api_pb2.MemberListReply:
@@ -136,14 +136,14 @@ class ClusterService(api_pb2_grpc.ClusterServicer):
             )
         )
 
-    @act_call("cluster.transfer_leader", "Cluster.TransferLeader")
+    @act_call("cluster.transfer_leader")
     async def TransferLeader(
         self, request: api_pb2.TransferLeaderRequest, call: UnaryCall
     ) -> api_pb2.TransferLeaderReply:
         leader_id = await self._node.transfer_leader(request.node_id, call.deadline)
         return api_pb2.TransferLeaderReply(header=header_of(self._node), leader_id=leader_id)
 
-    @act_call("cluster.set_log_level", "Cluster.SetLogLevel")
+    @act_call("cluster.set_log_level")
     async def SetLogLevel(
         self, request: api_pb2.SetLogLevelRequest, call: UnaryCall
     ) -> api_pb2.SetLogLevelReply:

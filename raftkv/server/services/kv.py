@@ -14,7 +14,7 @@ from raftkv.server.calls import UnaryCall, UnaryCalls, data_call, header_of
 from raftkv.server.disk_space import RequireRoom, room_for_all
 from raftkv.server.node_port import NodePort
 from raftkv.server.reads import ReadHandler
-from raftkv.wire.failures import error_of
+from raftkv.wire.failures import error_of, only_result
 
 
 class KVService(api_pb2_grpc.KVServicer):
@@ -53,7 +53,7 @@ class KVService(api_pb2_grpc.KVServicer):
                 weight=checked.weight,
                 author=author,
             )
-            result = _only_result(results)
+            result = only_result(results)
             error = None
         except RaftkvError as failed:
             error = failed
@@ -105,14 +105,3 @@ class KVService(api_pb2_grpc.KVServicer):
             raise error_of(result.failure)
         await asyncio.sleep(0)
         return result, answer.staleness_ms
-
-
-def _only_result(results: bytes) -> kv_pb2.Result:
-    """The result of a batch of one command. Raises its failure."""
-    outcome = kv_pb2.BatchResult.FromString(results)
-    if outcome.HasField("failure"):
-        raise error_of(outcome.failure)
-    (result,) = outcome.results
-    if result.HasField("failure"):
-        raise error_of(result.failure)
-    return result

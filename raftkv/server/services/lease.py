@@ -24,7 +24,7 @@ from raftkv.server.failures import abort, of_write
 from raftkv.server.node_port import NodePort
 from raftkv.server.reads import ReadHandler, fill_reply
 from raftkv.server.traffic import CallTraffic
-from raftkv.wire.failures import error_of
+from raftkv.wire.failures import only_result
 
 LEASE_ID_BYTES_MAX: Final = 10
 
@@ -56,10 +56,8 @@ class LeaseService(api_pb2_grpc.LeaseServicer):
         self, _requests: AsyncIterator[bytes], context: Context, traffic: CallTraffic
     ) -> None:
         """Serve one request at a time; requests of different streams of a user share a command."""
-        try:
-            requester = self.calls.authorizer.requester(KEEP_ALIVE, context)
-        except RaftkvError as error:
-            await self.calls.authorizer.refuse_stream(KEEP_ALIVE, context, error)
+        requester = await self.calls.authorizer.requester_of_stream(KEEP_ALIVE, context)
+        if requester is None:
             return
         try:
             while (request := await self._next_request(context, traffic)) is not None:
@@ -243,12 +241,10 @@ class LeaseRenewals:
         error = asyncio.CancelledError() if results.cancelled() else results.exception()
         ended: frozenset[int] = frozenset()
         if error is None:
-            outcome = kv_pb2.BatchResult.FromString(results.result())
-            failed = outcome if outcome.HasField("failure") else outcome.results[0]
-            if failed.HasField("failure"):
-                error = error_of(failed.failure)
-            else:
-                ended = frozenset(outcome.results[0].lease_keep_alive.ended)
+            try:
+                ended = frozenset(only_result(results.result()).lease_keep_alive.ended)
+            except RaftkvError as failed:
+                error = failed
         if isinstance(error, PermissionDenied) and len(renewals) > 1:
             # One stream has asked for a lease of another user; the others must not lose theirs.
             for each in renewals:

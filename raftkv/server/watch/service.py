@@ -68,10 +68,8 @@ class WatchService:
         read.
         """
         settings = self._settings
-        try:
-            requester = self._authorizer.requester(OPEN, context)
-        except RaftkvError as error:
-            await self._authorizer.refuse_stream(OPEN, context, error)
+        requester = await self._authorizer.requester_of_stream(OPEN, context)
+        if requester is None:
             return
         stream = ResponseStream(
             context.write,
