@@ -38,7 +38,6 @@ NEEDS: Mapping[str, frozenset[str]] = {
 """The access that each operation on own keys needs."""
 WATCHES: Mapping[str, frozenset[str]] = {"watch": READ}
 """A watch may begin at a node that has not applied a withdrawal."""
-OF_OWN_LEASES = frozenset({"grant-lease", "renew-lease"})
 FORBIDDEN = frozenset(
     {"intrude", "pry", "renew-other-lease", "end-other-lease", "attach-to-other-lease"}
 )

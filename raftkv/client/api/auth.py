@@ -279,9 +279,7 @@ class Auth:
         request = api_pb2.RoleGrantRequest(role=to_text(role, "role"))
         if admin_right is not None:
             _refuse_keys(access, key, prefix, range_end)
-            request.admin_right = ADMIN_RIGHT_NUMBERS[
-                _one_of(AdministrativeRight, admin_right, "admin_right")
-            ]
+            request.admin_right = _admin_right_number(admin_right)
         else:
             request.permission.CopyFrom(_permission(key, prefix, range_end))
             request.permission.access = ACCESS_NUMBERS[_one_of(KeyAccess, access, "access")]
@@ -310,9 +308,7 @@ class Auth:
         request = api_pb2.RoleRevokeRequest(role=to_text(role, "role"))
         if admin_right is not None:
             _refuse_keys(None, key, prefix, range_end)
-            request.admin_right = ADMIN_RIGHT_NUMBERS[
-                _one_of(AdministrativeRight, admin_right, "admin_right")
-            ]
+            request.admin_right = _admin_right_number(admin_right)
         else:
             request.permission.CopyFrom(_permission(key, prefix, range_end))
         return await self._change("RoleRevoke", request, timeout)
@@ -411,6 +407,10 @@ def _one_of(kind: type[E], value: str | None, field: str) -> E:
         raise InvalidRequest(
             f"{field} is {shown(value)}; give one of {', '.join(kind)}", field=field
         ) from None
+
+
+def _admin_right_number(admin_right: str) -> auth_pb2.AdminRight:
+    return ADMIN_RIGHT_NUMBERS[_one_of(AdministrativeRight, admin_right, "admin_right")]
 
 
 def _refuse_keys(access: object, *ranges: object) -> None:
