@@ -1,6 +1,6 @@
 """Certificates of a cluster: its CA, and the nodes' and users' certificates that the CA signs.
 
-What each certificate says, for whoever checks it:
+What each certificate says:
 
 | of | subject | subject alternative names | extended key usage |
 |---|---|---|---|

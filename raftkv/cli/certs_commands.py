@@ -45,7 +45,7 @@ def init(
     """Make the CA of a cluster: DIR/ca.pem and its key DIR/ca-key.pem, valid for ten years.
 
     An existing CA is never overwritten. Nodes and clients need ca.pem. Keep ca-key.pem off the
-    nodes: whoever has it can act as any node and any user.
+    nodes: with this key one can act as any node and any user.
     """
     _report(context, write_ca(directory, cluster_name))
 

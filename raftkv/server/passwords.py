@@ -72,7 +72,7 @@ class PasswordHashing:
         self._waiting_of: dict[str, int] = {}
         self._free = HASHES_AT_ONCE
         self._no_password: str | None = None
-        """The hash of a password that nobody has, made at its first use."""
+        """The hash of a random password, made at its first use."""
 
     def close(self) -> None:
         """See `Passwords.close`."""

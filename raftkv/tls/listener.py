@@ -6,7 +6,7 @@ certificate beside callers without one.
 The first byte of a connection tells TLS from plaintext. The listener ends TLS itself and passes the
 bytes on. Each connection has an address of its own on the unix socket, so that gRPC's bounds per
 connection hold, and by which `relayed_connection` finds the caller. The socket is in a directory
-that only this user can open: nobody reaches the gRPC server without the listener.
+that only this user can open: no other user reaches the gRPC server without the listener.
 """
 
 from __future__ import annotations

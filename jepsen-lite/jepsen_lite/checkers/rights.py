@@ -99,7 +99,7 @@ class _Timeline:
     def may_allow(
         self, user: str, access: frozenset[str] | None, begins_ns: float, ends_ns: float
     ) -> bool:
-        """Whether the access is possible at some moment of this time. None: of nobody."""
+        """Whether the access is possible at some moment of this time. None: no user has it."""
 
         def overlaps(right: Right) -> bool:
             return right.begins_ns <= ends_ns and begins_ns <= right.ends_ns

@@ -1,8 +1,8 @@
 """Users who write, read, watch and lock while their rights are granted and withdrawn.
 
 Each worker is of a user, who has keys of his own. An administrator gives each user roles with
-access to these keys, one after the other, each for a while. To the keys of other users nobody has
-access, and to their leases neither.
+access to these keys, one after the other, each for a while. No user has access to the keys and
+leases of other users.
 """
 
 from __future__ import annotations

@@ -320,7 +320,7 @@ def _no_such_call(
     if method.startswith(AUTH_SERVICE):
         return Refused(
             f"{address} has no users and roles: it runs an older version of raftkv, which"
-            " authenticates nobody. Connect without user and password, or update every member first"
+            " authenticates no caller. Connect without a user, or update every member first"
         )
     return ConnectionFailed(
         f"{address} answers, but not as a node answers clients; it looks like the port for other"
