@@ -83,7 +83,7 @@ class Driver:
         )
         self._compaction = LogCompaction(replica, transfers, run, config)
         self._register = PeerRegister(own.node_id, recovered.starts, replica.log_disk)
-        self._removal = Removal(replica, links, config, run)
+        self._removal = Removal(replica, links, self._register, config, run)
         self._withdrawal = Withdrawal(
             raft, run, self._barriers, self.finish, config.election_timeout_s_max
         )

@@ -91,11 +91,15 @@ class NodePeerHandler:
 
     def refused(self, by: int, refused: HandshakeRefused) -> None:
         """A peer does not admit this node. The refusal of a stranger has no effect."""
-        if self._run.dead or not self._is_known(by):
+        if self._run.dead:
             return
+        known = self._is_known(by)
         if refused.reason is Refusal.REMOVED:
-            self._removal.reported(by)
-        elif refused.reason in _WRONG_DISK:
+            # A node without an entry knows no members. It takes the word of any caller that it has
+            # admitted: it holds nothing that could be lost.
+            if known or (not self._raft.peers and by in self._register.callers):
+                self._removal.reported(by)
+        elif known and refused.reason in _WRONG_DISK:
             self._run.fail(OutOfService(f"node {by} does not admit this node: {refused.message}"))
 
     def _is_known(self, peer: int) -> bool:

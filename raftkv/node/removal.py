@@ -7,6 +7,7 @@ from collections.abc import Set
 
 from raftkv.errors import RemovedFromCluster
 from raftkv.node.config import NodeConfig
+from raftkv.node.peer_register import PeerRegister
 from raftkv.node.replica import Replica
 from raftkv.node.run_loop import RunLoop
 from raftkv.peer.ports import Acknowledged, Frame, PeerLinks
@@ -52,10 +53,16 @@ class Removal:
     """Notices, from its own log or from its peers, that this node was removed, and stops it."""
 
     def __init__(
-        self, replica: Replica, links: PeerLinks, config: NodeConfig, run: RunLoop
+        self,
+        replica: Replica,
+        links: PeerLinks,
+        register: PeerRegister,
+        config: NodeConfig,
+        run: RunLoop,
     ) -> None:
         self._replica = replica
         self._links = links
+        self._register = register
         self._run = run
         self._leave_delay_s = config.election_timeout_s_min
         self._reports = RemovalReports(2 * config.raft.election_ticks_max)
@@ -73,7 +80,7 @@ class Removal:
     @property
     def reporters(self) -> frozenset[int]:
         """The members that report that this node was removed."""
-        return self._reports.reporters(self._replica.raft.membership.members)
+        return self._reports.reporters(self._replica.raft.membership.members or self._callers())
 
     def check_applied(self) -> None:
         """Stop if the applied membership has this node as removed."""
@@ -88,7 +95,8 @@ class Removal:
     def tick(self) -> None:
         """Stop if the reports are conclusive; stand for no election while there is one."""
         raft = self._replica.raft
-        others = raft.membership.all_voters - {raft.node_id}
+        # A learner may be removed before its first entry: it has no membership then.
+        others = raft.membership.all_voters - {raft.node_id} or self._callers()
         by = self._reports.tick(others, self._links.connected)
         raft.passive = bool(self._reports.reporters(others))
         self._call(others)
@@ -99,6 +107,10 @@ class Removal:
                     f"all that answer (nodes {names}) say that node {raft.node_id}"
                 )
             )
+
+    def _callers(self) -> frozenset[int]:
+        """The nodes that have called this node since it started."""
+        return frozenset(self._register.callers)
 
     def _call(self, others: Set[int]) -> None:
         """Send a frame now and then without a leader, if this node stands for no election: it sends

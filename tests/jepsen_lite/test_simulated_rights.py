@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from jepsen_lite.clients.raftkv_client import RaftkvClient, connect
 from jepsen_lite.mutants.catalogue import MUTANTS
+from jepsen_lite.sim import administrator
 from jepsen_lite.sim.checks.model_comparison import ModelComparison
 from jepsen_lite.sim.coverage.service_marks import RIGHTS
 from jepsen_lite.sim.impostor import Impostor
@@ -31,6 +35,19 @@ def test_users_lose_and_get_rights_while_nodes_lag() -> None:
     assert finding.statistics["refused"] > 50
     assert finding.statistics["withdrawn"] > 5
     assert {mark.name for mark in RIGHTS} - outcome.marks.keys() <= SELDOM
+
+
+def test_the_administrator_closes_its_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A client that is collected in a process that still runs warns, at any later moment.
+    connected: list[RaftkvClient] = []
+
+    async def recorded(*arguments: Any, **options: Any) -> RaftkvClient:
+        connected.append(await connect(*arguments, **options))
+        return connected[-1]
+
+    monkeypatch.setattr(administrator, "connect", recorded)
+    run(SCENARIOS["rights"](2))
+    assert [client._client._closing for client in connected] == [True, True]
 
 
 @pytest.mark.slow

@@ -303,8 +303,8 @@ async def test_reports_of_unknown_peers_do_not_count(tmp_path: Path) -> None:
     wire = Wire(tmp_path, Random(1), config_of(leader_lease=False))
     node = await wire.start(4)
     await node.peer_handler.admit(caller(1))
-    for other in (1, 2):
-        node.peer_handler.refused(other, HandshakeRefused(Refusal.REMOVED, "removed"))
+    node.peer_handler.refused(2, HandshakeRefused(Refusal.REMOVED, "removed"))
+    node.peer_handler.refused(1, HandshakeRefused(Refusal.OTHER_DISK, "of another disk"))
     await asyncio.sleep(10.0)
     assert not node.stopped.done()
     node.driver.finish(None)

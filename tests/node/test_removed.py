@@ -16,7 +16,7 @@ from raftkv.kv.limits import Limits
 from raftkv.kv.machine import StateMachine
 from raftkv.node.config import NodeConfig, NodeStores
 from raftkv.node.node import Node
-from raftkv.peer.handshake import HandshakeRefused, Refusal
+from raftkv.peer.handshake import Caller, HandshakeRefused, Refusal
 from raftkv.peer.ports import Frame, PeerHandler, PeerLinks
 from raftkv.raft.entry import Address, Entry, EntryKind, HardState, Membership, encode_version
 from raftkv.raft.messages import InstallSnapshot
@@ -77,9 +77,10 @@ async def reason_to_stop(
     *,
     later: Sequence[Entry] = (),
     applied: int | None = None,
+    callers: Sequence[int] = (),
 ) -> BaseException | None:
     """Why node 1 stops. Its log has these memberships and `later`, is committed to its end, and
-    applied up to `applied` (None: to its end).
+    applied up to `applied` (None: to its end). These nodes have called it once.
     """
     entries = [
         Entry(1, index, EntryKind.MEMBERSHIP, encode_membership(each))
@@ -94,6 +95,9 @@ async def reason_to_stop(
     stores = NodeStores(identities, log, state)
     node = Node(identity, ADDRESSES[1], CONFIG, stores, links, Random(1))
     await node.start()
+    for caller in callers:
+        refused = await node.peer_handler.admit(Caller(caller, ADDRESSES[caller]))
+        assert refused is None
     async with asyncio.timeout(10):
         reason = await node.stopped
     await node.stop()
@@ -131,3 +135,11 @@ def test_a_learner_whose_leader_was_lost_before_it_reported_the_removal_stops(
     learner = Membership(voters=frozenset({2, 3}), learners=frozenset({1}), addresses=ADDRESSES)
     reason = loop.run_until_complete(reason_to_stop(tmp_path, (learner,), RefusingLinks()))
     assert isinstance(reason, RemovedFromCluster)
+
+
+def test_a_learner_that_was_removed_before_its_first_entry_stops(
+    tmp_path: Path, loop: asyncio.AbstractEventLoop
+) -> None:
+    # jepsen-lite seed 157: it knows no members, only who called it.
+    stopping = reason_to_stop(tmp_path, (), RefusingLinks(), callers=[2])
+    assert isinstance(loop.run_until_complete(stopping), RemovedFromCluster)

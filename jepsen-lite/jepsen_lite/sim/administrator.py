@@ -59,7 +59,6 @@ class Administrator:
             world, HOST, on_exception=context.on_failure
         )
         self._links = SimulatedClientNetwork(world, context.network, cluster, self._process, HOST)
-        self._client: KvClient | None = None
         self._enabled = self._stopping = self._over = False
 
     def start(self) -> None:
@@ -94,6 +93,7 @@ class Administrator:
             await asyncio.sleep(self._rng.expovariate(1 / ACT_EVERY_S))
             await self._act(client)
         await self._all_done(partial(client.users.grant_access, READER, "read", PREFIX, END))
+        await client.close()
         self._over = True
 
     async def _add_users(self, client: KvClient) -> None:

@@ -16,7 +16,8 @@ from raftkv.kv.machine import StateMachine
 class LeaseTrust:
     """Fails the simulation for a lease that outlives itself at its client. `begin` starts looks.
 
-    A lease that was revoked is no evidence: its client learns of that by its next renewal.
+    A lease that was revoked is no evidence: its client learns of that by its next renewal. Nor is
+    a look at a machine that is behind an earlier look: it has not applied the last renewals yet.
     """
 
     def __init__(self, context: SimulationContext, cluster: Cluster, clients: Clients) -> None:
@@ -24,6 +25,7 @@ class LeaseTrust:
         self._cluster = cluster
         self._clients = clients
         self._on_failure = context.on_failure
+        self._applied_index = 0  # the highest of any look
         self._deadlines_ms: dict[int, int] = {}  # at the last look, of each lease that was trusted
 
     def begin(self) -> None:
@@ -47,13 +49,17 @@ class LeaseTrust:
         self._world.after(LOOK_S, self._look)
 
     def _most_advanced(self) -> StateMachine | None:
-        """The state machine that has applied most."""
+        """The state machine that has applied most; None if an earlier look was at a later state."""
         machines = [
             host.node.machine
             for host in self._cluster.machines
             if host.node is not None and not host.node.stopped.done()
         ]
-        return max(machines, key=lambda machine: machine.applied_index, default=None)
+        machine = max(machines, key=lambda machine: machine.applied_index, default=None)
+        if machine is None or machine.applied_index < self._applied_index:
+            return None
+        self._applied_index = machine.applied_index
+        return machine
 
     def _trusted(self) -> Iterator[tuple[str, KeptLease]]:
         for name, client in self._clients.connections():
