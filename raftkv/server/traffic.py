@@ -16,7 +16,7 @@ from pathlib import Path
 
 import grpc
 
-UNFETCHED_BYTES_MAX = 96 << 20
+UNFETCHED_BYTES_MAX = 64 << 20
 """Unread replies of all calls and streams; above it, requests with further replies are refused."""
 
 STALL_S_MAX = 10.0
