@@ -85,3 +85,40 @@ async def test_the_only_live_node_is_called_after_each_dead_one_once() -> None:
         5.0,
     )
     assert sorted(asked) == ["a:1", "b:1", "c:1", LEADER]
+
+
+class MovingEndpoint(ScriptedEndpoint):
+    """A node of a cluster whose members are all replaced after the first change."""
+
+    async def call(self, method: str, request: bytes, timeout_s: float, token: str = "") -> bytes:
+        if self._address != LEADER and self._asked:
+            raise ConnectionFailed(f"{self._address} takes no connection")
+        if method == STATUS:
+            member = api_pb2.Member(node_id=4, client_address=LEADER)
+            return api_pb2.StatusReply(members=[member]).SerializeToString()
+        self._asked.append(self._address)
+        return api_pb2.MemberListReply().SerializeToString()
+
+
+async def test_a_client_whose_calls_are_all_unary_follows_the_members() -> None:
+    """jepsen-lite seed 272: it knew none of the members once the given ones had been replaced."""
+    asked: list[str] = []
+    settings, rng = ClientSettings(), Random(1)
+    endpoints = Endpoints(
+        ["a:1"],
+        lambda address: MovingEndpoint(address, asked),  # type: ignore[arg-type, return-value]
+        settings,
+        rng,
+    )
+    loop = asyncio.get_running_loop()
+    authentication = Authentication(UserCredentials(), settings, rng, loop)
+    unary = UnaryRequests(endpoints, settings, rng, loop, authentication)
+    for _ in range(2):
+        await unary.call(
+            "/raftkv.rpc.v1.Cluster/MemberRemove",
+            api_pb2.MemberRemoveRequest(node_id=1),
+            api_pb2.MemberListReply,
+            2.0,
+            changes=True,
+        )
+    assert asked == ["a:1", LEADER]

@@ -245,7 +245,7 @@ class UnaryRequests:
         return await self._status(endpoint, timeout_s)
 
     async def _status(self, endpoint: Endpoint, timeout_s: float) -> NodeStatus:
-        """The status of this node, asked with the token that there is, if any.
+        """The status of this node, asked with the token that there is, if any; note the members.
 
         It waits for no log-in, as logging in needs it.
         """
@@ -255,7 +255,10 @@ class UnaryRequests:
         token = self._authentication.token
         reply_type = api_pb2.StatusReply
         reply = await self._ask_once(endpoint, STATUS, data, reply_type, timeout_s, token)
-        return status_of(endpoint.address, reply)
+        status = status_of(endpoint.address, reply)
+        # A client whose calls are all unary has no other way to learn of new members.
+        self._endpoints.learn([member.client_address for member in status.members])
+        return status
 
     async def statuses(
         self, endpoints: tuple[Endpoint, ...], timeout_s: float
@@ -274,7 +277,7 @@ class UnaryRequests:
     async def find_leader(
         self, timeout_s: float, on_found: Callable[[], None] = _nothing
     ) -> list[RaftkvError]:
-        """Ask every node for its status until one is the leader; note it and the members.
+        """Ask every node for its status until one is the leader; note it.
 
         From then on the others have `connect_grace_s` to answer, for they may belong to another
         cluster. Returns the errors of the nodes that did not answer.
@@ -295,7 +298,6 @@ class UnaryRequests:
                     if isinstance(answer, RaftkvError):
                         errors.append(answer)
                         continue
-                    self._endpoints.learn([member.client_address for member in answer.members])
                     if answer.role is Role.LEADER and leader is None:
                         leader = self._endpoints.leader = endpoint
                         until = self._loop.time() + self._settings.connect_grace_s
