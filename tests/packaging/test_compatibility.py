@@ -34,6 +34,24 @@ def test_an_error_with_an_unknown_reason_is_known_by_its_outcome(outcome: Outcom
 
 
 def test_what_holds_a_promise_is_there() -> None:
-    held_by = re.findall(r"`(tests/[\w./]+|scripts/\w+)", PAGE)
+    held_by = re.findall(r"`(tests/[\w./]+|scripts/[\w-]+)", PAGE)
     assert held_by
     assert [each for each in held_by if not (ROOT / each).exists()] == []
+
+
+@pytest.mark.parametrize("folder", [".", "jepsen-lite"])
+def test_the_oldest_grpcio_and_protobuf_are_those_that_the_generated_code_takes(
+    folder: str,
+) -> None:
+    generated = ROOT / "raftkv" / "rpc" / "v1"
+    grpcio = re.search(
+        r"GRPC_GENERATED_VERSION = '(.+)'", (generated / "api_pb2_grpc.py").read_text()
+    )
+    protobuf = re.search(
+        r"Domain\.PUBLIC,\s+(\d+),\s+(\d+),\s+(\d+),", (generated / "kv_pb2.py").read_text()
+    )
+    assert grpcio
+    assert protobuf
+    required = (ROOT / folder / "pyproject.toml").read_text()
+    assert f'"grpcio>={grpcio[1]},<2"' in required
+    assert f'"protobuf>={".".join(protobuf.groups())},<8"' in required
