@@ -6,7 +6,6 @@ import asyncio
 import signal
 import subprocess
 import sys
-import zipfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 
 from raftkv.versions import SUPPORTED
 from tests.cluster.cluster import Cluster, eventually
+from tests.cluster.release_data import program_of_wheel
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -36,14 +36,7 @@ def baseline(tmp_path_factory: pytest.TempPathFactory) -> Sequence[str]:
         pytest.skip("this checkout has no history, so the earlier release can't be built")
     directory = tmp_path_factory.mktemp("baseline")
     subprocess.run([ROOT / "scripts" / "baseline-wheel", directory], check=True, cwd=ROOT)
-    (wheel,) = directory.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(directory)
-    program = (
-        f"import sys; sys.path.insert(0, {str(directory)!r}); import raftkv.cli.main as cli;"
-        f" assert cli.__file__.startswith({str(directory)!r}); cli.main()"
-    )
-    return "-c", program
+    return program_of_wheel(directory)
 
 
 class Load:

@@ -1,4 +1,4 @@
-"""Data directories of raftkv 0.1.0: all nodes stopped, and started as this program."""
+"""Data directories of earlier releases: all nodes stopped, and started as this program."""
 
 from __future__ import annotations
 
@@ -9,19 +9,30 @@ import pytest
 
 from raftkv.versions import SUPPORTED
 from tests.cluster.cluster import Cluster, eventually
+from tests.cluster.release_data import DATA, check
 
 pytestmark = pytest.mark.cluster
 
-DATA = Path(__file__).with_name("data") / "raftkv-0.1.0.tar.xz"
-"""Three nodes that ran at other addresses; their logs are compacted up to different entries."""
+
+def unpack(file: Path, into: Path) -> None:
+    """The directories of three nodes that ran at other addresses."""
+    with tarfile.open(file) as archive:
+        # What `filter="data"` does; the argument came with a later 3.11 than Debian's.
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)
+        archive.extractall(into)
+
+
+@pytest.mark.parametrize("version", range(2, SUPPORTED.maximum + 1))
+async def test_the_rows_of_a_release_mean_what_they_meant(tmp_path: Path, version: int) -> None:
+    cluster = Cluster(tmp_path, 3)
+    unpack(DATA / f"cluster-version-{version}.tar.xz", tmp_path)
+    async with cluster, cluster.client() as client:
+        await check(client, version)
 
 
 async def test_directories_of_0_1_0_are_one_cluster_with_a_running_hash(tmp_path: Path) -> None:
     cluster = Cluster(tmp_path, 3)
-    with tarfile.open(DATA) as archive:
-        # What `filter="data"` does; the argument came with a later 3.11 than Debian's.
-        archive.extraction_filter = getattr(tarfile, "data_filter", None)
-        archive.extractall(tmp_path)
+    unpack(DATA / "raftkv-0.1.0.tar.xz", tmp_path)  # compacted up to different entries
     async with cluster, cluster.client() as client:
         for key, value in {"last": b"of 0.1.0", "late": b"x", "k/29": b"119 " * 300}.items():
             assert (await client.get(key)).value == value
