@@ -62,6 +62,7 @@ class Authentication:
         self._backoff = Backoff(rng, settings.backoff_s_min, settings.backoff_s_max)
         self._logging_in: asyncio.Task[None] | None = None
         self._renewal: asyncio.TimerHandle | None = None
+        self._renew_at = 0.0
         self._refusal: RaftkvError | None = None
         self._retry_at = 0.0
         self._trouble = "no node has answered"
@@ -117,13 +118,14 @@ class Authentication:
     def refused(self, token: str, error: RaftkvError) -> bool:
         """A node has refused this token. Returns whether the call is worth another attempt.
 
-        The next attempt waits for a new token. If a node refuses that as well, it is the last.
+        The next attempt waits for a new token. If a node refuses that as well before it was due for
+        renewal, it is the last: a token that could not be renewed has simply expired.
         """
         if not self.logs_in:
             return False
         if token and token == self.token:
             self._drop_token()
-            if self._doubtful:
+            if self._doubtful and self._loop.time() < self._renew_at:
                 self._refuse(error)
             else:
                 self._doubtful = True
@@ -173,6 +175,7 @@ class Authentication:
         self.token = token
         self._backoff.reset()
         self._drop_timer()
+        self._renew_at = renew_at
         self._renewal = self._loop.call_at(renew_at, self.log_in)
         self._report()
 

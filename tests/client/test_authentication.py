@@ -21,6 +21,7 @@ from raftkv.errors import (
     OutcomeUnknown,
     Overloaded,
     PermissionDenied,
+    RaftkvError,
     Unauthenticated,
 )
 from tests.client.authenticating_cluster import TTL_S, AuthenticatingCluster
@@ -172,6 +173,32 @@ async def test_an_outage_at_the_time_of_renewal_fails_no_call_after_it(
         await asyncio.sleep(TTL_S + 1.0)
         cluster.log_in_refusal = None
         await client.put("k", "v")
+
+
+async def test_a_new_token_that_ends_in_an_outage_before_its_first_use_is_replaced(
+    cluster: AuthenticatingCluster, connected: Connected
+) -> None:
+    # jepsen-lite seed 804: two refusals with an outage between them were taken for a refused user.
+    async with connected() as client:
+        await client.put("first", "opens the session")
+        cluster.end_tokens()
+        valid, outage_until = cluster.refusal_of, cluster.loop.time() + TTL_S + 2.0
+
+        def refusal(token: str) -> RaftkvError | None:
+            if token == "token-2" and not valid(token):
+                cluster.log_in_refusal = NoLeader("no leader")
+                return NoLeader("no leader")
+            return valid(token)
+
+        cluster.refusal_of = refusal  # type: ignore[assignment]
+
+        def outage_ends() -> None:
+            cluster.log_in_refusal = None
+            cluster.refusal_of = valid  # type: ignore[method-assign]
+
+        cluster.loop.call_at(outage_until, outage_ends)
+        await client.member_list(timeout=50.0)
+        assert len(cluster.log_ins) > 2
 
 
 @pytest.mark.parametrize("at_once", [False, True])
