@@ -55,18 +55,22 @@ def test_revisions_that_were_compacted_before_a_snapshot_need_no_changes() -> No
         machine_at(4, (2, 0), (4, 0)),
         machine_at(4, (2, 0), (3, 0)),
         machine_at(4, (3, 0), (4, 0)),
-        machine_at(3, (2, 0), (3, 0), (4, 0)),
         machine_at(3, (2, 0), (3, 1)),
         machine_at(3, (2, 0), (3, 0), (3, 2)),
         machine_at(9, (9, 0), compacted=7),
     ],
-    ids=["gap", "no last", "no first", "one beyond", "no position 0", "position gap", "compacted"],
+    ids=["gap", "no last", "no first", "no position 0", "position gap", "compacted"],
 )
-def test_a_revision_without_its_changes_or_a_change_beyond_the_last_revision_is_a_violation(
+def test_a_revision_without_its_changes_is_a_violation(
     machine: StateMachine,
 ) -> None:
     with pytest.raises(Violation, match="node 1: its revision"):
         check_revisions(1, machine, seen=0)
+
+
+def test_changes_written_ahead_of_their_revision_before_a_crash_are_no_violation() -> None:
+    # Default seed 297: a compaction in the same run of entries had removed the ones in between.
+    assert check_revisions(1, machine_at(3, (2, 0), (3, 0), (5, 0)), seen=0) == 3
 
 
 def test_a_revision_that_goes_back_is_a_violation() -> None:

@@ -103,7 +103,8 @@ EMPTY_STORE = Meta().revision
 
 def check_revisions(node_id: int, machine: StateMachine, seen: int) -> int:
     """The machine's revision now, when it was `seen` before: it has gone on by one for each command
-    that changed a key, so each revision in between has its changes, and none has any beyond it.
+    that changed a key, so each revision in between has its changes. Rows of revisions to come may
+    have been written ahead of them, before a crash.
     """
     revision = machine.revision
     if revision < seen:
@@ -111,7 +112,8 @@ def check_revisions(node_id: int, machine: StateMachine, seen: int) -> int:
     # A snapshot may bring revisions that were compacted before this node ever saw their changes.
     last, position = max(seen, machine.compacted_revision, EMPTY_STORE), 0
     try:
-        changes = list(machine.view.scan(Family.CHANGES, change_key(last + 1, 0), None))
+        end = change_key(revision + 1, 0)
+        changes = list(machine.view.scan(Family.CHANGES, change_key(last + 1, 0), end))
     except DamagedData:
         return revision  # its disk has lost what this looks at
     for row, _ in changes:
