@@ -28,7 +28,9 @@ EVERYONE = "everyone"
 """The role of all clients: it gives access to the keys of the other workloads."""
 READER = "reader"
 ACT_EVERY_S = 0.15
-TIMEOUT_S = 1.0
+ACT_TIMEOUT_S = 1.0
+SETUP_TIMEOUT_S = 4.0
+"""Of a step that the run waits for: half of the answers may be delayed by a second each."""
 AGAIN_S = 0.1
 DONE_BEFORE = frozenset({"USER_EXISTS", "ROLE_EXISTS"})
 SWITCHING = 0.6
@@ -115,7 +117,7 @@ class Administrator:
     async def _act(self, client: KvClient) -> None:
         if self._workload.users and not self._stopping:
             invocation = self._workload.next_act(self._rng, switches=self._switches)
-            await self._recorder.perform(client, WORKER, self._workload, invocation, TIMEOUT_S)
+            await self._recorder.perform(client, WORKER, self._workload, invocation, ACT_TIMEOUT_S)
 
     async def _connect(self, user: str | None = None) -> KvClient:
         found: list[KvClient] = []
@@ -143,7 +145,7 @@ class Administrator:
     async def _done(self, attempt: Attempt) -> None:
         while True:
             try:
-                await attempt(timeout_s=TIMEOUT_S)
+                await attempt(timeout_s=SETUP_TIMEOUT_S)
             except OperationError as error:
                 if error.reason in DONE_BEFORE:
                     return
