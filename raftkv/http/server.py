@@ -10,9 +10,10 @@ import asyncio
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.config import Config
@@ -31,8 +32,15 @@ HEADER_BYTES_MAX: Final = 8 << 10
 ACCEPT_RETRY_S: Final = 0.1
 CLOSE_TIMEOUT_S: Final = 2.0
 
-TlsContext: TypeAlias = Callable[[], ssl.SSLContext]
-"""The context for the next connection."""
+
+@dataclass(frozen=True, slots=True)
+class HttpTls:
+    """`context` returns the context for the next connection. A caller whose certificate has one of
+    the `denied` serial numbers is disconnected.
+    """
+
+    context: Callable[[], ssl.SSLContext]
+    denied: Container[int]
 
 
 class HttpServer:
@@ -43,7 +51,7 @@ class HttpServer:
         app: ASGIApp,
         sockets: Sequence[socket.socket],
         log: Logger,
-        tls_context: TlsContext | None = None,
+        tls: HttpTls | None = None,
     ) -> None:
         self._config = Config(
             PacedApp(app, 1 / REQUESTS_PER_S_MAX),
@@ -59,7 +67,7 @@ class HttpServer:
         )
         self._sockets = sockets
         self._log = log
-        self._tls_context = tls_context
+        self._tls = tls
         self._loop: asyncio.AbstractEventLoop
         self._serving: asyncio.Task[None]
         self._thread = threading.Thread(target=self._run, name="raftkv-http", daemon=True)
@@ -87,7 +95,7 @@ class HttpServer:
             self._loop.close()
 
     async def _serve(self) -> None:
-        connections = Connections(self._config)
+        connections = Connections(self._config, self._tls)
         accepting = [
             asyncio.ensure_future(self._accept(listening, connections))
             for listening in self._sockets
@@ -115,23 +123,23 @@ class HttpServer:
             except asyncio.CancelledError:
                 connections.free.release()
                 raise
-            context = self._tls_context() if self._tls_context is not None else None
-            connections.begin(accepted, context)
+            connections.begin(accepted)
             await asyncio.sleep(1 / REQUESTS_PER_S_MAX)
 
 
 class Connections:
     """The open connections. `free` has as many permits as there may be more of them."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, tls: HttpTls | None) -> None:
         self._config = config
+        self._tls = tls
         self._state = ServerState()
         self._tasks: set[asyncio.Task[None]] = set()
         self.free = asyncio.Semaphore(CONNECTIONS_MAX)
 
-    def begin(self, accepted: socket.socket, context: ssl.SSLContext | None) -> None:
+    def begin(self, accepted: socket.socket) -> None:
         """Serve a connection until it ends."""
-        task = asyncio.ensure_future(self._serve(accepted, context))
+        task = asyncio.ensure_future(self._serve(accepted))
         self._tasks.add(task)
         task.add_done_callback(self._ended)
 
@@ -139,8 +147,9 @@ class Connections:
         self._tasks.discard(task)
         self.free.release()
 
-    async def _serve(self, accepted: socket.socket, context: ssl.SSLContext | None) -> None:
+    async def _serve(self, accepted: socket.socket) -> None:
         loop = asyncio.get_running_loop()
+        context = self._tls.context() if self._tls is not None else None
         ended = loop.create_future()
         make = partial(BoundedConnection, self._config, self._state, ended)
         try:
@@ -154,6 +163,8 @@ class Connections:
             accepted.close()
             return
         try:
+            if self._tls is not None and _serial(transport) in self._tls.denied:
+                return
             await ended
         finally:
             transport.abort()
@@ -164,6 +175,12 @@ class Connections:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.sleep(0)  # the transports close their sockets in this turn
+
+
+def _serial(transport: asyncio.BaseTransport) -> int:
+    """The serial number of the caller's certificate; 0: it has shown none."""
+    certificate = transport.get_extra_info("peercert") or {}
+    return int(certificate.get("serialNumber", "0"), 16)
 
 
 class BoundedConnection(H11Protocol):
