@@ -350,7 +350,7 @@ class Settings:
                     "an address that others can connect to",
                     f"set {advertise} to this machine's name or address",
                 )
-        if self.http_listen != OFF:
+        if self.has_http_port:
             self._check_http_listen()
         for address in self.addresses_to_join:
             split_address("join", address)
@@ -386,10 +386,18 @@ class Settings:
             )
 
     @property
+    def has_http_port(self) -> bool:
+        return self.http_listen != OFF
+
+    @property
     def http_tls(self) -> bool:
-        """Whether the HTTP port speaks TLS: off loopback, with the certificate of the client port."""
-        host, _ = split_host_port(self.http_listen) if self.http_listen != OFF else ("", 0)
-        return bool(host) and not is_loopback_host(host) and self.client_tls != OFF
+        """Whether the HTTP port speaks TLS, with the certificate of the client port: off loopback
+        only.
+        """
+        if not self.has_http_port or self.client_tls == OFF:
+            return False
+        host, _ = split_host_port(self.http_listen)
+        return not is_loopback_host(host)
 
     def _check_off_loopback(self, kind: str, listen: str) -> None:
         if getattr(self, f"{kind}_tls") == REQUIRED:

@@ -90,7 +90,6 @@ async def _serve(settings: Settings) -> ExitCode:
 
     from raftkv import logs
     from raftkv.cli.event_loop import collect_garbage
-    from raftkv.config_checks import OFF
     from raftkv.server.process import NodeProcess
 
     log = logs.get_logger(node=settings.node_id)
@@ -100,7 +99,7 @@ async def _serve(settings: Settings) -> ExitCode:
         # Before the data directory is created: a node that can't listen changes nothing on disk.
         check_free("client_listen", settings.client_listen)
         check_free("peer_listen", settings.peer_listen)
-        if settings.http_listen != OFF:
+        if settings.has_http_port:
             check_free("http_listen", settings.http_listen)
         starting = asyncio.create_task(process.start())
         await asyncio.wait({starting, signalled}, return_when=asyncio.FIRST_COMPLETED)

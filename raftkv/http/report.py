@@ -1,4 +1,4 @@
-"""What the event loop of a node publishes for the HTTP port: immutable, one report after another."""
+"""Reports of a node: immutable, published by its event loop for the HTTP port."""
 
 from __future__ import annotations
 

@@ -186,9 +186,7 @@ def _serial(transport: asyncio.BaseTransport) -> int:
 class BoundedConnection(H11Protocol):
     """uvicorn's protocol with a bound on the time of each exchange."""
 
-    def __init__(
-        self, config: Config, state: ServerState, ended: asyncio.Future[None]
-    ) -> None:
+    def __init__(self, config: Config, state: ServerState, ended: asyncio.Future[None]) -> None:
         super().__init__(config, state, {})
         self._ended = ended
         self._timer: asyncio.TimerHandle | None = None

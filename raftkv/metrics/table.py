@@ -51,9 +51,7 @@ def _histogram(name: str, meaning: str, *labels: str) -> Metric:
 
 BUILD_INFO = _gauge("build_info", "1; the versions that run.", "version", "python")
 IN_SERVICE = _gauge("in_service", "1 while the node takes part in the cluster, 0 in standby.")
-READY = _gauge(
-    "ready", "1 while all checks of /readyz pass, those that need a majority included."
-)
+READY = _gauge("ready", "1 while all checks of /readyz pass, those that need a majority included.")
 REPORT_AGE = _gauge(
     "report_age_seconds",
     "Age of these values. The event loop of the node replaces them every 0.25 s unless it stalls.",
@@ -144,9 +142,7 @@ OPERATIONS = _counter(
 )
 REQUESTS_IN_FLIGHT = _gauge("requests_in_flight", "Requests that were admitted and have not ended.")
 REQUEST_BYTES_IN_FLIGHT = _gauge("request_in_flight_bytes", "Their size.")
-UNREAD_REPLY_BYTES = _gauge(
-    "unread_reply_bytes", "Replies that clients have not read yet."
-)
+UNREAD_REPLY_BYTES = _gauge("unread_reply_bytes", "Replies that clients have not read yet.")
 OPEN_CALLS = _gauge("open_calls", "Open gRPC calls, by the kind that shares a bound.", "kind")
 
 # ---- state ---------------------------------------------------------------------------------
@@ -156,9 +152,7 @@ COMPACTED_REVISION = _gauge(
     "compacted_revision", "The oldest revision that can be read; 0: nothing was compacted."
 )
 LEASES = _gauge("leases", "Leases that have not ended.")
-SESSIONS = _gauge(
-    "sessions", "Sessions of clients whose results this cluster remembers."
-)
+SESSIONS = _gauge("sessions", "Sessions of clients whose results this cluster remembers.")
 LOCK_WAITS = _gauge("lock_waits", "Calls that wait at this node for a lock.")
 WATCHES = _gauge("watches", "Watches at this node.")
 WATCH_STREAMS = _gauge("watch_streams", "Streams of these watches.")

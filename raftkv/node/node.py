@@ -266,9 +266,7 @@ class Node:
         """See `NodeStatistics.sees_majority`."""
         core = self.core
         heard = {
-            peer.node_id
-            for peer in peers
-            if peer.reachability is not PeerReachability.UNREACHABLE
+            peer.node_id for peer in peers if peer.reachability is not PeerReachability.UNREACHABLE
         }
         if not core.leads:
             return core.leader_id in heard

@@ -9,7 +9,6 @@ from contextlib import AsyncExitStack
 from random import Random, SystemRandom
 
 from raftkv.config import Settings
-from raftkv.config_checks import OFF
 from raftkv.errors import DamagedData, NoLeader, NotLeader, OutOfService, RaftkvError
 from raftkv.logs import get_logger
 from raftkv.node.config import NodeConfig, NodeStores
@@ -175,7 +174,7 @@ class NodeProcess:
 
     def _open_http_port(self) -> None:
         publisher = self._publisher = Publisher(self._security, self._log)
-        if self._settings.http_listen == OFF:
+        if not self._settings.has_http_port:
             return
         http = open_http_port(self._settings, self._security, publisher.published, self._log)
         self._opened.callback(http.stop)
@@ -214,7 +213,9 @@ class NodeProcess:
 
     async def _start_node(self, directory: DataDirectory, identity: DirectoryIdentity) -> None:
         settings, shares, peers = self._settings, self._descriptors, self._peers
-        log_store = self._log_store = RocksLogStore(directory.log_path, open_tables_max=shares.log_tables)
+        log_store = self._log_store = RocksLogStore(
+            directory.log_path, open_tables_max=shares.log_tables
+        )
         self._opened.push_async_callback(self._close, "log", log_store.close)
         state_storage = RocksStateStorage(directory.state_path, open_tables_max=shares.state_tables)
         self._opened.push_async_callback(self._close, "state", state_storage.close)

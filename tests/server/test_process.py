@@ -37,6 +37,7 @@ def settings_of(data_dir: Path, **changes: Any) -> Settings:
     client, peer = free_addresses(2)
     chosen = {"client_listen": client, "peer_listen": peer, "tick_ms": 10, **changes}
     chosen.setdefault("disk_reserve_bytes", 0)
+    chosen.setdefault("http_listen", "off")
     return Settings(data_dir=data_dir, **chosen)
 
 

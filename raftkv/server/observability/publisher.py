@@ -1,4 +1,4 @@
-"""Publishes what the HTTP port shows: a new report on the node's event loop, four times a second."""
+"""Publishes reports of the node for the HTTP port, four times a second on the node's event loop."""
 
 from __future__ import annotations
 

@@ -38,7 +38,9 @@ from raftkv.wire.failures import error_of, failure_of
 
 OPEN: Final = rpc_path("Pipeline", "Open")
 
-NAMES: Final = {kind: f"Pipeline/{kind or 'unknown'}" for kind in ("", "commands", "reads", "token")}
+NAMES: Final = {
+    kind: f"Pipeline/{kind or 'unknown'}" for kind in ("", "commands", "reads", "token")
+}
 """The names of its requests in the metrics."""
 
 DENIED: Final = PermissionDenied.reason.encode()
@@ -134,7 +136,9 @@ class PipelineService:
         except DecodeError as error:
             # The request's number is unknown, so the error can only end the whole stream.
             raise InvalidRequest(f"not a PipelineRequest: {error}") from error
-        request = _Request(stream, parsed.number, len(message), self._loop.time(), time.perf_counter())
+        request = _Request(
+            stream, parsed.number, len(message), self._loop.time(), time.perf_counter()
+        )
         try:
             stream.share.enter(request.size_bytes)
         except RaftkvError as error:
