@@ -141,9 +141,10 @@ class Connections:
         """Serve a connection until it ends."""
         task = asyncio.ensure_future(self._serve(accepted))
         self._tasks.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(partial(self._ended, accepted))
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, accepted: socket.socket, task: asyncio.Task[None]) -> None:
+        accepted.close()  # also if the task was cancelled before its first step
         self._tasks.discard(task)
         self.free.release()
 
@@ -160,7 +161,6 @@ class Connections:
                 ssl_handshake_timeout=EXCHANGE_S_MAX if context else None,
             )
         except (OSError, TimeoutError):  # ssl.SSLError is an OSError
-            accepted.close()
             return
         try:
             if self._tls is not None and _serial(transport) in self._tls.denied:

@@ -8,8 +8,8 @@ from raftkv.metrics import table
 from raftkv.metrics.histogram import Histogram
 from raftkv.metrics.samples import SampleSet
 
-OK: Final = "ok"
-CANCELLED: Final = "cancelled"
+OK: Final = "OK"
+CANCELLED: Final = "CANCELLED"
 
 
 class RequestCounts:
