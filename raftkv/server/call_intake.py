@@ -154,6 +154,7 @@ class CallIntake(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic i
             message = reply.SerializeToString()
             outcome = OK
         except grpc.aio.BaseError as error:
+            outcome = _outcome_of(error)
             _leave_ended_call(error)
         except Exception as error:  # noqa: BLE001 (the caller gets a typed error of any defect)
             outcome = failures.of_write(error).reason
@@ -183,6 +184,7 @@ class CallIntake(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic i
                     await method.serve(request, context, traffic)
             outcome = OK
         except grpc.aio.BaseError as error:
+            outcome = _outcome_of(error)
             _leave_ended_call(error)
         except Exception as error:  # noqa: BLE001 (the caller gets a typed error of any defect)
             outcome = failures.of_write(error).reason
@@ -233,6 +235,12 @@ class CallIntake(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic i
             await failures.abort(context, failures.of_write(error), self._header())
         except grpc.aio.BaseError as over:
             _leave_ended_call(over)
+
+
+def _outcome_of(error: grpc.aio.BaseError) -> str:
+    """The outcome of a call that is over: the reason for which this node aborted it."""
+    cause = error.__cause__
+    return cause.reason if isinstance(cause, RaftkvError) else CANCELLED
 
 
 def short_name(path: str) -> str:
