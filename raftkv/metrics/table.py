@@ -117,10 +117,10 @@ LOG_WRITE_AGE = _gauge(
 )
 DISK_FREE = _gauge("disk_free_bytes", "Free space on the disk of the data directory.")
 DISK_RESERVE = _gauge(
-    "disk_reserve_bytes", "The setting disk_reserve_bytes, in bytes as this disk allows it."
+    "disk_reserve_bytes", "Below this much free space the node refuses requests that store data."
 )
 DISK_LOW = _gauge(
-    "disk_low", "1 while the node refuses requests that store data, for lack of disk space."
+    "disk_low", "1 while the node refuses requests that store data, for lack of free space."
 )
 STATE_BYTES = _gauge("state_disk_bytes", "Size of the state on disk.")
 
@@ -141,7 +141,9 @@ OPERATIONS = _counter(
     "operations_total", "Commands and reads in the batches of Pipeline.", "method"
 )
 REQUESTS_IN_FLIGHT = _gauge("requests_in_flight", "Requests that were admitted and have not ended.")
-REQUEST_BYTES_IN_FLIGHT = _gauge("request_in_flight_bytes", "Their size.")
+REQUEST_BYTES_IN_FLIGHT = _gauge(
+    "request_in_flight_bytes", "Size of the requests that were admitted and have not ended."
+)
 UNREAD_REPLY_BYTES = _gauge("unread_reply_bytes", "Replies that clients have not read yet.")
 OPEN_CALLS = _gauge("open_calls", "Open gRPC calls, by the kind that shares a bound.", "kind")
 
@@ -156,7 +158,9 @@ SESSIONS = _gauge("sessions", "Sessions of clients whose results this cluster re
 LOCK_WAITS = _gauge("lock_waits", "Calls that wait at this node for a lock.")
 WATCHES = _gauge("watches", "Watches at this node.")
 WATCH_STREAMS = _gauge("watch_streams", "Streams of these watches.")
-WATCH_EVENTS = _counter("watch_events_total", "Events sent to watches as they happened.")
+WATCH_EVENTS = _counter(
+    "watch_events_total", "Events sent as they happened, once per stream and filter of watches."
+)
 WATCH_FALLBACKS = _counter(
     "watch_fallbacks_total",
     "How often the watches of a stream fell behind and had to read on from the history.",
