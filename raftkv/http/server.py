@@ -10,6 +10,7 @@ import asyncio
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +21,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from raftkv.logs import Logger
+from raftkv.logs import Logger, RateLimited
 
 CONNECTIONS_MAX: Final = 16
 REQUESTS_PER_S_MAX: Final = 100
@@ -54,11 +55,12 @@ class HttpServer:
         tls: HttpTls | None = None,
     ) -> None:
         self._config = Config(
-            PacedApp(app, 1 / REQUESTS_PER_S_MAX),
+            PacedApp(app, 1 / REQUESTS_PER_S_MAX, RateLimited(log, time.monotonic)),
             http="h11",
             ws="none",
             lifespan="off",
             log_config=None,
+            log_level="critical",  # a caller's invalid requests are no news
             access_log=False,
             proxy_headers=False,
             server_header=False,
@@ -213,10 +215,11 @@ class BoundedConnection(H11Protocol):
 
 
 class PacedApp:
-    """Begins requests one after the other, `interval_s` apart at least."""
+    """Begins requests one after the other, `interval_s` apart at least. Logs defects of `app`."""
 
-    def __init__(self, app: ASGIApp, interval_s: float) -> None:
+    def __init__(self, app: ASGIApp, interval_s: float, log: RateLimited) -> None:
         self._app = app
+        self._log = log
         self._interval_s = interval_s
         self._next_s = 0.0
 
@@ -225,4 +228,8 @@ class PacedApp:
         turn_s = self._next_s = max(now_s, self._next_s + self._interval_s)
         if turn_s > now_s:
             await asyncio.sleep(turn_s - now_s)
-        await self._app(scope, receive, send)
+        try:
+            await self._app(scope, receive, send)
+        except Exception as error:
+            self._log.error("http_request_failed", path=scope["path"], exc_info=error)
+            raise

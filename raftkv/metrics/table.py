@@ -128,8 +128,8 @@ STATE_BYTES = _gauge("state_disk_bytes", "Size of the state on disk.")
 
 REQUESTS = _counter(
     "requests_total",
-    "Requests that have ended, by method and outcome: OK, CANCELLED by the caller, or the reason of an error."
-    " A batch of our own client is one request of Pipeline/commands or Pipeline/reads.",
+    "Requests that have ended, by method and outcome: OK, CANCELLED by the caller, or the reason"
+    " of an error. A batch of our own client is one of Pipeline/commands or Pipeline/reads.",
     *("method", "outcome"),
 )
 REQUEST_DURATION = _histogram(

@@ -1,4 +1,4 @@
-"""The alert rules for Prometheus: tested by promtool, and about metrics and run-books that exist."""
+"""The alert rules for Prometheus: promtool tests them, and their metrics and run-books exist."""
 
 from __future__ import annotations
 
