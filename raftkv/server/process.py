@@ -19,7 +19,6 @@ from raftkv.server import bootstrap, resources
 from raftkv.server.audit import Audit
 from raftkv.server.disk_space import DiskSpace
 from raftkv.server.grpc_server import ClientServer
-from raftkv.server.observability.http_port import open_http_port
 from raftkv.server.observability.publisher import Publisher, ServingNode
 from raftkv.server.peer_network import PeerNetwork
 from raftkv.server.root_reset import RootReset
@@ -176,6 +175,9 @@ class NodeProcess:
         publisher = self._publisher = Publisher(self._security, self._log)
         if not self._settings.has_http_port:
             return
+        # Imported here: it takes 70 ms, which a node without this port need not spend.
+        from raftkv.server.observability.http_port import open_http_port
+
         http = open_http_port(self._settings, self._security, publisher.published, self._log)
         self._opened.callback(http.stop)
         publishing = asyncio.get_running_loop().create_task(publisher.run())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from serving import get, report, serving
 
 from raftkv.http import server
 from raftkv.http.report import PublishedReport
+from raftkv.logs import RateLimited, get_logger
 
 REQUEST = b"GET /livez HTTP/1.1\r\nHost: node\r\n\r\n"
 
@@ -37,7 +39,7 @@ def test_further_connections_wait_until_one_ends() -> None:
         assert waits.recv(1000).startswith(b"HTTP/1.1 200")
 
 
-def test_a_flood_is_served_at_a_bounded_rate() -> None:
+def test_new_connections_are_accepted_at_a_bounded_rate() -> None:
     count = 40
     with serving(PublishedReport(report())) as port, ThreadPoolExecutor(8) as callers:
         began_s = time.monotonic()
@@ -45,6 +47,20 @@ def test_a_flood_is_served_at_a_bounded_rate() -> None:
         took_s = time.monotonic() - began_s
     assert {answer.status for answer in answers} == {200}
     assert took_s > (count - 2) / server.REQUESTS_PER_S_MAX
+
+
+async def test_requests_begin_at_a_bounded_rate() -> None:
+    loop, count = asyncio.get_running_loop(), 6
+    begun_s: list[float] = []
+
+    async def app(*_: object) -> None:
+        begun_s.append(loop.time())
+
+    paced = server.PacedApp(app, 0.02, RateLimited(get_logger(), time.monotonic))
+    began_s = loop.time()
+    await asyncio.gather(*(paced({}, None, None) for _ in range(count)))  # type: ignore[arg-type]
+    assert all(at_s - began_s > 0.019 * turn for turn, at_s in enumerate(begun_s))
+    assert len(begun_s) == count
 
 
 @pytest.mark.parametrize("sent", [b"", REQUEST[:10], REQUEST])
