@@ -34,6 +34,7 @@ from raftkv.wire.addresses import (
 
 CLIENT_PORT_BASE = 7410
 PEER_PORT_BASE = 7510
+HTTP_PORT_BASE = 7610
 
 # An entry has at least one whole batch, and a frame between nodes has at least one whole entry and
 # must fit into one gRPC message.
@@ -68,6 +69,11 @@ class Settings:
     )
     client_listen: str = setting("", "host:port for clients; default 127.0.0.1:<7410 + node_id>")
     peer_listen: str = setting("", "host:port for other nodes; default 127.0.0.1:<7510 + node_id>")
+    http_listen: str = setting(
+        "",
+        "host:port for probes and metrics, or off; default 127.0.0.1:<7610 + node_id>, off where"
+        " that is no port",
+    )
     client_advertise: str = setting("", "host:port that clients connect to; default client_listen")
     peer_advertise: str = setting("", "host:port that peers connect to; default peer_listen")
     initial_members: Mapping[int, Address] = field(
@@ -326,6 +332,9 @@ class Settings:
                 self._fill(listen, member or f"127.0.0.1:{base + self.node_id}")
             if not getattr(self, advertise):
                 self._fill(advertise, member or getattr(self, listen))
+        if not self.http_listen:
+            port = HTTP_PORT_BASE + self.node_id
+            self._fill("http_listen", f"127.0.0.1:{port}" if port <= 65_535 else OFF)
 
     def _check_addresses(self) -> None:
         for kind in ("client", "peer"):
@@ -341,6 +350,8 @@ class Settings:
                     "an address that others can connect to",
                     f"set {advertise} to this machine's name or address",
                 )
+        if self.has_http_port:
+            self._check_http_listen()
         for address in self.addresses_to_join:
             split_address("join", address)
         ids = [id.strip() for id in self.bootstrap_without.split(",") if id.strip()]
@@ -355,6 +366,38 @@ class Settings:
             raise wrong(
                 "peer_listen", self.peer_listen, "other than client_listen", "choose another port"
             )
+
+    def _check_http_listen(self) -> None:
+        host, _ = split_address("http_listen", self.http_listen)
+        if not is_loopback_host(host) and not self.http_tls and not self.allow_insecure_network:
+            raise wrong(
+                "http_listen",
+                self.http_listen,
+                "a loopback address, as client_tls is off and the HTTP port would not be encrypted",
+                "set client_cert_file and client_key_file, whose certificate it shows too; or"
+                " listen on 127.0.0.1; or on a trusted network set allow_insecure_network",
+            )
+        if self.http_listen in (self.client_listen, self.peer_listen):
+            raise wrong(
+                "http_listen",
+                self.http_listen,
+                "other than client_listen and peer_listen",
+                "choose another port",
+            )
+
+    @property
+    def has_http_port(self) -> bool:
+        return self.http_listen != OFF
+
+    @property
+    def http_tls(self) -> bool:
+        """Whether the HTTP port speaks TLS, with the certificate of the client port: off loopback
+        only.
+        """
+        if not self.has_http_port or self.client_tls == OFF:
+            return False
+        host, _ = split_host_port(self.http_listen)
+        return not is_loopback_host(host)
 
     def _check_off_loopback(self, kind: str, listen: str) -> None:
         if getattr(self, f"{kind}_tls") == REQUIRED:

@@ -1,4 +1,4 @@
-"""The generated pages of docs/reference: errors, settings and commands, from the code.
+"""The generated pages of docs/reference: errors, settings, metrics and commands, from the code.
 
 `python scripts/docs_reference.py` writes them; `--check` fails if one differs from what it would
 write. `tests/docs/test_references.py` does the same.
@@ -24,6 +24,8 @@ from raftkv.client.settings import ClientSettings
 from raftkv.config import Settings
 from raftkv.config_sources import DEFAULTS, ENVIRONMENT_PREFIX
 from raftkv.kv.limits import Limits
+from raftkv.metrics.histogram import SECONDS
+from raftkv.metrics.table import METRICS, Metric
 
 REFERENCE = Path(__file__).parent.parent / "docs" / "reference"
 GENERATED = "<!-- Written by scripts/docs_reference.py from the code. Do not edit by hand. -->\n"
@@ -38,7 +40,12 @@ OUTCOMES = {
 
 def pages() -> dict[str, str]:
     """Each generated page by its file name."""
-    return {"errors.md": errors_page(), "settings.md": settings_page(), "cli.md": cli_page()}
+    return {
+        "errors.md": errors_page(),
+        "settings.md": settings_page(),
+        "metrics.md": metrics_page(),
+        "cli.md": cli_page(),
+    }
 
 
 # ---- errors ----------------------------------------------------------------------------
@@ -177,6 +184,37 @@ def _setting_row(field: dataclasses.Field[Any]) -> str:
 def _serve_flags() -> set[str]:
     root: Any = typer.main.get_command(app)
     return {flag for each in root.commands["serve"].params for flag in each.opts}
+
+
+# ---- metrics ---------------------------------------------------------------------------
+
+
+def metrics_page() -> str:
+    buckets = ", ".join(format(bound, "g") for bound in SECONDS)
+    return "\n".join(
+        [
+            GENERATED,
+            "# Metrics",
+            "",
+            "`/metrics` of the [HTTP port](../operations/monitoring.md) has these metrics, and the"
+            " `process_` metrics of Prometheus' own client. The values are at most 1.25 s old, and"
+            " `raftkv_report_age_seconds` says how much older while the node stalls. Counters and"
+            " histograms begin at 0 when the process starts. A node that does not serve has only"
+            " those of the process and `raftkv_in_service`.",
+            "",
+            f"Histograms have buckets up to {buckets} seconds.",
+            "",
+            "| metric | type | labels | meaning |",
+            "|---|---|---|---|",
+            *(_metric_row(metric) for metric in METRICS),
+            "",
+        ]
+    )
+
+
+def _metric_row(metric: Metric) -> str:
+    labels = ", ".join(f"`{label}`" for label in metric.labels)
+    return f"| `{metric.name}` | {metric.kind} | {labels} | {_cell(metric.meaning)} |"
 
 
 # ---- commands --------------------------------------------------------------------------

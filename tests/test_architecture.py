@@ -16,6 +16,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "raftkv.errors": frozenset(),
     "raftkv.rpc": frozenset(),
     "raftkv.versions": frozenset(),
+    "raftkv.metrics": frozenset(),
     "raftkv.backoff": frozenset(),
     "raftkv.files": frozenset({"raftkv.errors"}),
     "raftkv.arguments": frozenset({"raftkv.errors"}),
@@ -51,12 +52,15 @@ ALLOWED["raftkv.kv"] = frozenset(
 )
 ALLOWED["raftkv.config_sources"] = ALLOWED["raftkv.config"] | {"raftkv.config"}
 BELOW_NODE = ALLOWED["raftkv.kv"] | {
-    *("raftkv.kv", "raftkv.files", "raftkv.clocks", "raftkv.logs", "raftkv.versions")
+    *("raftkv.kv", "raftkv.files", "raftkv.clocks", "raftkv.logs", "raftkv.versions"),
+    "raftkv.metrics",
 }
 ALLOWED["raftkv.storage"] = BELOW_NODE
 ALLOWED["raftkv.peer"] = BELOW_NODE | {"raftkv.backoff", "raftkv.storage.ports", "raftkv.tls"}
 ALLOWED["raftkv.node"] = BELOW_NODE | {"raftkv.storage", "raftkv.peer", "raftkv.config"}
-ALLOWED["raftkv.server"] = ALLOWED["raftkv.node"] | {"raftkv.node", "raftkv.tls"}
+ALLOWED["raftkv.server"] = ALLOWED["raftkv.node"] | {"raftkv.node", "raftkv.tls", "raftkv.http"}
+# On a thread of its own: it reads what the node's event loop has published, and nothing else.
+ALLOWED["raftkv.http"] = frozenset({"raftkv.errors", "raftkv.logs", "raftkv.metrics"})
 ALLOWED["raftkv.client"] = frozenset(
     {
         *("raftkv.errors", "raftkv.arguments", "raftkv.backoff", "raftkv.rpc"),
@@ -75,6 +79,7 @@ IMPURE_MODULES = {
     *("time", "datetime", "random", "secrets", "uuid"),
     *("grpc", "rocksdict", "structlog"),
 }
+OF_THE_NODES_LOOP = {"grpc", "rocksdict"}
 # gRPC stubs are transport; the message modules beside them are plain values.
 WITH_GRPC = ("_pb2_grpc", "raftkv.wire.grpc_status")
 
@@ -131,6 +136,8 @@ def violations(module: str, source: str) -> list[str]:
                 found.append(f"{module} imports {imported}: {layer} does no IO")
         elif layer in PURE and imported.split(".")[0] in IMPURE_MODULES:
             found.append(f"{module} imports {imported}: {layer} has no IO, time or chance")
+        elif layer == "raftkv.http" and imported.split(".")[0] in OF_THE_NODES_LOOP:
+            found.append(f"{module} imports {imported}: it runs on another thread")
     return found
 
 
@@ -167,6 +174,10 @@ def test_every_module_imports_only_the_layers_below_it() -> None:
         ("raftkv.client.client", "import raftkv.raft.entry"),
         ("raftkv.client.client", "from raftkv import kv"),
         ("raftkv.server.process", "from ..cli import main"),
+        ("raftkv.http.app", "from raftkv.node.node import Node"),
+        ("raftkv.http.app", "from raftkv.storage.rocks import RocksDatabase"),
+        ("raftkv.http.server", "import grpc.aio"),
+        ("raftkv.http.server", "from rocksdict import Rdict"),
         ("raftkv.misc", "import os"),
     ],
 )

@@ -28,6 +28,12 @@ def dev(
     ] = False,
     client_port: Annotated[int, typer.Option(help="Of node 1; the others follow.")] = 7411,
     peer_port: Annotated[int, typer.Option(help="Of node 1; the others follow.")] = 7511,
+    http_port: Annotated[
+        int | None,
+        typer.Option(
+            help="Of node 1, for probes and metrics; the others follow.", show_default="none"
+        ),
+    ] = None,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
     secure: Annotated[
         bool, typer.Option("--secure", help="With TLS, authentication and the user root.")
@@ -61,6 +67,8 @@ def dev(
             cluster_directory,
             "dev",
         )
+        if http_port is not None:
+            cluster = with_http(cluster, http_port)
         check_ports(cluster)
         for variable in (USER_VARIABLE, PASSWORD_VARIABLE, TOKEN_VARIABLE):
             os.environ.pop(variable, None)  # they are those of another cluster
@@ -77,18 +85,28 @@ def dev(
     raise typer.Exit(code)
 
 
+def with_http(cluster: Sequence[LocalNode], first_port: int) -> list[LocalNode]:
+    """The nodes, each with an HTTP port."""
+    return [
+        replace(node, http_address=f"127.0.0.1:{port}")
+        for port, node in enumerate(cluster, start=first_port)
+    ]
+
+
 def check_ports(cluster: Sequence[LocalNode]) -> None:
     """Raises `AddressInUse`, with all addresses on which other processes listen."""
     taken: list[str] = []
     for node in cluster:
-        for key, address in (("client", node.client_address), ("peer", node.peer_address)):
+        for key in ("client", "peer", "http"):
+            address = getattr(node, f"{key}_address")
             try:
-                check_free(key, address)
+                if address:
+                    check_free(key, address)
             except AddressInUse:
                 taken.append(address)
     if taken:
         raise AddressInUse(
             f"in use by another process: {', '.join(taken)}. Perhaps a `raftkv dev` runs already."
-            " Fix: stop it, or choose other ports with --client-port and --peer-port.",
+            " Fix: stop it, or choose other ports with --client-port, --peer-port and --http-port.",
             addresses=",".join(taken),
         )

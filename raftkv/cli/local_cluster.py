@@ -21,6 +21,7 @@ class LocalNode:
     data_dir: Path
     initial_members: str
     cluster_name: str
+    http_address: str = ""  # empty: none
     settings: tuple[str, ...] = ()  # more of them, as flags
 
     def command(self, *more: str) -> list[str]:
@@ -32,6 +33,7 @@ class LocalNode:
             *("--data-dir", str(self.data_dir)),
             *("--initial-members", self.initial_members),
             *("--set", "disk_reserve_bytes=0"),  # the nodes share one disk
+            *("--set", f"http_listen={self.http_address or 'off'}"),
             *self.settings,
             *more,
         ]

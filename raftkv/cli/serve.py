@@ -99,6 +99,8 @@ async def _serve(settings: Settings) -> ExitCode:
         # Before the data directory is created: a node that can't listen changes nothing on disk.
         check_free("client_listen", settings.client_listen)
         check_free("peer_listen", settings.peer_listen)
+        if settings.has_http_port:
+            check_free("http_listen", settings.http_listen)
         starting = asyncio.create_task(process.start())
         await asyncio.wait({starting, signalled}, return_when=asyncio.FIRST_COMPLETED)
         if not starting.done():

@@ -134,6 +134,9 @@ class Leases:
             self._leases[lease] = found
             self._deadlines.add((found.deadline_ms, lease))
 
+    def __len__(self) -> int:
+        return len(self._leases)
+
     def __contains__(self, lease: object) -> bool:
         """Whether the lease is living."""
         found = self._leases.get(lease)  # type: ignore[call-overload]

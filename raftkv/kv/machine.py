@@ -132,6 +132,16 @@ class StateMachine:
         return self._written.time_ms
 
     @property
+    def lease_count(self) -> int:
+        """Leases that have not ended."""
+        return len(self._runner.leases)
+
+    @property
+    def session_count(self) -> int:
+        """Sessions with results or acknowledgements that are remembered."""
+        return len(self._runner.sessions)
+
+    @property
     def view(self) -> StateReader:
         """The rows of the applied state. Do not keep it: a snapshot replaces the store."""
         return self._store

@@ -90,6 +90,9 @@ class Sessions:
             self._count(kept, sequence, size_bytes)
             kept.acknowledged = max(kept.acknowledged, acknowledged)
 
+    def __len__(self) -> int:
+        return len(self._sessions)
+
     def result(self, session: int, sequence: int) -> bytes | None:
         """The batch's result, None if the batch has not run or its result is forgotten."""
         kept = self._sessions.get(session)

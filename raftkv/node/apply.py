@@ -12,6 +12,7 @@ from raftkv.node.proposals import PendingProposals
 from raftkv.node.removal import removed_from_cluster
 from raftkv.node.replica import Replica
 from raftkv.node.run_loop import RunLoop
+from raftkv.node.statistics import NodeCounters
 from raftkv.raft.entry import Entry, EntryKind, SnapshotPoint, decode_version
 from raftkv.raft.running_hash import UNKNOWN
 from raftkv.storage.ports import Checkpoint
@@ -72,6 +73,7 @@ class Applier:
         config: NodeConfig,
         run: RunLoop,
         applied: Callable[[Sequence[Entry], bool], None],
+        counters: NodeCounters,
     ) -> None:
         self.changes = ChangeFeed(replica.machine)
         self._replica = replica
@@ -79,6 +81,7 @@ class Applier:
         self._config = config
         self._run = run
         self._applied = applied
+        self._counters = counters
         self._scheduler = ApplyScheduler(run.wake, config.tick_s)
         self._paused = False
         self.unfinished: Steps[None] | None = None
@@ -104,6 +107,7 @@ class Applier:
                 self._run.wake()
 
     def _apply(self, entries: Sequence[Entry]) -> Steps[None]:
+        began_s = self._config.stopwatch()
         self._require_able(entries)
         raft, machine, pending = self._replica.raft, self._replica.machine, self._pending
         term_before = machine.applied_term
@@ -119,6 +123,7 @@ class Applier:
         if new_term:
             pending.revive_before(last.term)
         self._applied(entries, new_term)
+        self._counters.apply.observe(self._config.stopwatch() - began_s)
 
     def _require_able(self, entries: Sequence[Entry]) -> None:
         """Raise if the entries raise the cluster version to one that this program does not know.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from raftkv.errors import ConfigurationError
@@ -12,6 +13,11 @@ from raftkv.raft.ready import RaftConfig
 from raftkv.storage.identity import IdentityStore
 from raftkv.storage.ports import LogStore, StateStorage
 from raftkv.versions import SUPPORTED, VersionRange
+
+
+def no_stopwatch() -> float:
+    """A clock that stands still: nothing is measured."""
+    return 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +51,9 @@ class NodeConfig:
 
     step_units: int = STEP_UNITS
     """Work units of one step of an apply or a read."""
+
+    stopwatch: Callable[[], float] = no_stopwatch
+    """Seconds since any moment, for measurements that decide nothing."""
 
     @property
     def election_timeout_s_min(self) -> float:

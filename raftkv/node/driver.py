@@ -33,6 +33,7 @@ from raftkv.node.removal import Removal
 from raftkv.node.replica import LogDisk, Replica
 from raftkv.node.run_loop import RunLoop
 from raftkv.node.snapshots import SnapshotInstaller, SnapshotTransfers
+from raftkv.node.statistics import NodeCounters, ProposalOutcomes
 from raftkv.peer.handshake import Caller
 from raftkv.peer.ports import Author, Frame, PeerLinks
 from raftkv.raft.entry import Entry, EntryKind, Membership
@@ -75,7 +76,10 @@ class Driver:
         self._lease = LeaderLease(config.raft, config.tick_s)
         self._proposer = Proposer(raft, config, links, self._clock, run, rng.getrandbits(64))
         self._barriers = ReadBarriers(rng.getrandbits(62))
-        self._applier = Applier(replica, self._proposer.pending, config, run, self._applied)
+        self.counters = NodeCounters()
+        self._applier = Applier(
+            replica, self._proposer.pending, config, run, self._applied, self.counters
+        )
         transfers = SnapshotTransfers(own.node_id, stores.state, links, self._applier.checkpoint)
         self._transfers = transfers
         self._installer = SnapshotInstaller(
@@ -235,6 +239,11 @@ class Driver:
         return len(self._proposer.pending)
 
     @property
+    def proposal_outcomes(self) -> ProposalOutcomes:
+        """How the proposals of this node's clients have ended."""
+        return self._proposer.pending.outcomes
+
+    @property
     def batch_commands_advised(self) -> int:
         """See `Proposer.batch_commands_advised`."""
         return self._proposer.batch_commands_advised
@@ -366,6 +375,8 @@ class Driver:
             self._proposer.begin_role()
             self._maintenance.begin_role()
             self._lease.begin(raft.current_term if raft.leads else 0, self._run.loop.time())
+        if now[2] and now[::2] != before[::2]:
+            self.counters.leader_changes += 1
         self._role_seen = now
         self._log.info("role_changed", term=now[0], role=now[1].name.lower(), leader=now[2] or None)
 
@@ -391,10 +402,12 @@ class Driver:
             self._log.warning("snapshot_not_sent", peer=peer, reason=error.message)
             self._raft.snapshot_failed(peer)
         else:
+            self.counters.snapshots_sent += 1
             self._raft.snapshot_sent(peer, point)
         self._run.wake()
 
     def _snapshot_installed(self) -> None:
+        self.counters.snapshots_installed += 1
         self._applied_clock.set(self.machine.time_ms, self._run.loop.time())
         self._proposer.pending.snapshot_installed(_in_session)
         self._removal.check_applied()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from random import Random
 from typing import Any
 
@@ -19,6 +20,7 @@ from raftkv.node.peer_handler import NodePeerHandler
 from raftkv.node.reconfiguration import Reconfiguration, require_leader
 from raftkv.node.recovery import recover
 from raftkv.node.scrub import Scrub
+from raftkv.node.statistics import NodeStatistics
 from raftkv.node.status import NodeState, PeerReachability, PeerState
 from raftkv.peer.handshake import Caller
 from raftkv.peer.ports import NO_AUTHOR, Author, PeerLinks
@@ -229,6 +231,47 @@ class Node:
             membership=core.membership,
             peers=tuple(self._peer_state(peer) for peer in sorted(core.peers)),
         )
+
+    def statistics(self) -> NodeStatistics:
+        """What this node counts about itself; as `status`, without a look at the disk."""
+        core, machine, driver = self.core, self.machine, self.driver
+        counters = driver.counters
+        peers = tuple(self._peer_state(peer) for peer in sorted(core.peers))
+        return NodeStatistics(
+            term=core.current_term,
+            leads=core.leads,
+            leader_id=core.leader_id,
+            sees_majority=self._hears_majority(peers),
+            ready=self.ready,
+            stopping=self._stopping or driver.dead or driver.leaving,
+            leader_changes=counters.leader_changes,
+            membership=core.membership,
+            commit_index=core.commit_index,
+            applied_index=core.last_applied,
+            last_log_index=core.log.last_index,
+            log_bytes=core.log.bytes,
+            proposals_pending=driver.proposals_pending,
+            proposals=asdict(driver.proposal_outcomes),
+            snapshots_sent=counters.snapshots_sent,
+            snapshots_installed=counters.snapshots_installed,
+            apply=counters.apply.read(),
+            revision=machine.revision,
+            compacted_revision=machine.compacted_revision,
+            leases=machine.lease_count,
+            sessions=machine.session_count,
+            peers=peers,
+        )
+
+    def _hears_majority(self, peers: Sequence[PeerState]) -> bool:
+        """See `NodeStatistics.sees_majority`."""
+        core = self.core
+        heard = {
+            peer.node_id for peer in peers if peer.reachability is not PeerReachability.UNREACHABLE
+        }
+        if not core.leads:
+            return core.leader_id in heard
+        heard.add(self.node_id)
+        return quorum.agreed(self.membership, lambda member: int(member in heard)) == 1
 
     def _disk_bytes(self) -> int:
         """0 if the system reports none: a node that can't measure its disk still has a status."""

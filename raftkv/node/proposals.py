@@ -20,6 +20,7 @@ from dataclasses import replace
 from raftkv.errors import (
     DeadlineExceeded,
     NoLeader,
+    Outcome,
     OutcomeUnknown,
     Overloaded,
     RaftkvError,
@@ -28,6 +29,7 @@ from raftkv.errors import (
 from raftkv.node import flow_control
 from raftkv.node.fair_queue import FairQueue
 from raftkv.node.flow_control import MixedLoad, cost_of
+from raftkv.node.statistics import ProposalOutcomes
 from raftkv.peer.ports import NO_AUTHOR, Author, Submission
 from raftkv.rpc.v1 import kv_pb2
 
@@ -82,6 +84,7 @@ class PendingProposals:
         self._waiting: dict[int, PendingProposal] = {}
         self._unsent: FairQueue[int, PendingProposal] = FairQueue(flow_control.TURN_COST)
         self.load = MixedLoad()
+        self.outcomes = ProposalOutcomes()
         self._sent_cost = 0
         self._sent_of: Counter[int] = Counter()  # by client
 
@@ -177,6 +180,7 @@ class PendingProposals:
         if waiting is None or waiting.future.done():
             return
         if waiting.maybe_applied and _session_has_ended(result):
+            self.outcomes.unknown += 1
             waiting.future.set_exception(
                 OutcomeUnknown(
                     "this node caught up by snapshot before it saw whether the write was applied,"
@@ -184,6 +188,7 @@ class PendingProposals:
                 )
             )
         else:
+            self.outcomes.applied += 1
             waiting.future.set_result(result)
 
     def refused(self, term: int, number: int, error: RaftkvError) -> None:
@@ -266,6 +271,10 @@ class PendingProposals:
     def _fail(self, number: int, error: RaftkvError) -> None:
         waiting = self._forget(number)
         if waiting is not None and not waiting.future.done():
+            if error.outcome is Outcome.MAYBE_APPLIED:
+                self.outcomes.unknown += 1
+            else:
+                self.outcomes.not_applied += 1
             waiting.future.set_exception(error)
 
     def _forget(self, number: int) -> PendingProposal | None:

@@ -7,6 +7,9 @@ from hashlib import blake2b
 from weakref import WeakValueDictionary
 
 from raftkv.errors import Overloaded, ShuttingDown
+from raftkv.metrics import table
+from raftkv.metrics.samples import SampleSet
+from raftkv.server.observability.request_counts import RequestCounts
 
 # Long enough for a full node to answer a few hundred requests; clients add jitter of their own.
 RETRY_AFTER_S = 0.05
@@ -29,6 +32,8 @@ class Admission:
         self.requests = 0
         self.bytes = 0
         self._shares: WeakValueDictionary[str, ClientShare] = WeakValueDictionary()
+        self.counts = RequestCounts()
+        """The requests that have ended."""
 
     def client(self, peer: str) -> ClientShare:
         """The share of the client of a connection, with `peer` as gRPC names it.
@@ -51,6 +56,10 @@ class Admission:
     async def idle(self) -> None:
         """Wait until no request is in flight."""
         await self._idle.wait()
+
+    def sample(self, samples: SampleSet) -> None:
+        samples.set(table.REQUESTS_IN_FLIGHT, self.requests)
+        samples.set(table.REQUEST_BYTES_IN_FLIGHT, self.bytes)
 
     def enter(self, share: ClientShare, size_bytes: int) -> None:
         """Count a request in. Raises `Overloaded` or `ShuttingDown`, and then counts nothing."""

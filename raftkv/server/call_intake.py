@@ -12,6 +12,7 @@ parsed before its call has a slot. Handlers of streams read their messages from 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
@@ -26,7 +27,10 @@ from google.protobuf.message_factory import GetMessageClass
 
 from raftkv.errors import InvalidRequest, Overloaded, RaftkvError, Unauthenticated
 from raftkv.logs import RateLimited
+from raftkv.metrics import table
+from raftkv.metrics.samples import SampleSet
 from raftkv.server import failures
+from raftkv.server.observability.request_counts import CANCELLED, OK, RequestCounts
 from raftkv.server.request_reader import RequestReader
 from raftkv.server.services.lock_waits import WAITS_MAX
 from raftkv.server.traffic import UNFETCHED_BYTES_MAX, CallTraffic, ClientTraffic
@@ -101,11 +105,13 @@ class CallIntake(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic i
         log: RateLimited,
         header: Callable[[], Any] = lambda: None,
         deny_list: DenyList = NO_CERTIFICATE_DENIED,
+        counts: RequestCounts | None = None,
     ) -> None:
         self._traffic = traffic
         self._log = log
         self._header = header
         self._deny_list = deny_list
+        self._counts = counts or RequestCounts()
         self._reader = RequestReader()
         self._loop = asyncio.get_running_loop()
         self._slots = CallSlots()
@@ -120,12 +126,20 @@ class CallIntake(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic i
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
         return self._handlers.get(details.method)
 
+    def sample(self, samples: SampleSet) -> None:
+        self._counts.sample(samples)
+        for kind, count in self._slots.open_calls().items():
+            samples.set(table.OPEN_CALLS, count, kind)
+        samples.set(table.UNREAD_REPLY_BYTES, self._traffic.bytes)
+
     # ---- one call ------------------------------------------------------------------
 
     async def _serve_unary(
         self, path: str, method: UnaryMethod, _: AsyncIterator[bytes], context: Context
     ) -> bytes:
+        began_s = time.perf_counter()
         traffic = await self._enter(path, method.kind, context)
+        outcome = CANCELLED
         try:
             request = await self._request(method.request_type, context, traffic)
             if not self._traffic.has_room:
@@ -138,10 +152,15 @@ class CallIntake(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic i
             else:
                 reply = await method.work(request, context)
             message = reply.SerializeToString()
+            outcome = OK
         except grpc.aio.BaseError as error:
+            outcome = _outcome_of(error)
             _leave_ended_call(error)
         except Exception as error:  # noqa: BLE001 (the caller gets a typed error of any defect)
+            outcome = failures.of_write(error).reason
             await self._fail(path, context, error)
+        finally:
+            self._counts.ended(short_name(path), outcome, time.perf_counter() - began_s)
         # gRPC writes the reply after this returns; the call is over once the client has read it.
         traffic.add(len(message))
         traffic.writing_since = self._loop.time()
@@ -155,6 +174,7 @@ class CallIntake(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic i
         context: Context,
     ) -> None:
         traffic = await self._enter(path, method.kind, context)
+        outcome = CANCELLED
         try:
             async with self._guard(context):
                 if isinstance(method, StreamMethod):
@@ -162,10 +182,15 @@ class CallIntake(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic i
                 else:
                     request = await self._request(method.request_type, context, traffic)
                     await method.serve(request, context, traffic)
+            outcome = OK
         except grpc.aio.BaseError as error:
+            outcome = _outcome_of(error)
             _leave_ended_call(error)
         except Exception as error:  # noqa: BLE001 (the caller gets a typed error of any defect)
+            outcome = failures.of_write(error).reason
             await self._fail(path, context, error)
+        finally:
+            self._counts.stream_ended(short_name(path), outcome)
 
     async def _enter(self, path: str, kind: CallKind, context: Context) -> CallTraffic:
         """Take a slot until the call is over. Ends the call if there is none."""
@@ -175,6 +200,7 @@ class CallIntake(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic i
                 self._deny_list.require(certificate)
             self._slots.enter(kind, peer)
         except (Overloaded, Unauthenticated) as error:
+            self._counts.stream_ended(short_name(path), error.reason)
             await self._fail(path, context, error)
         traffic = self._traffic.open(peer)
 
@@ -211,6 +237,17 @@ class CallIntake(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic i
             _leave_ended_call(over)
 
 
+def _outcome_of(error: grpc.aio.BaseError) -> str:
+    """The outcome of a call that is over: the reason for which this node aborted it."""
+    cause = error.__cause__
+    return cause.reason if isinstance(cause, RaftkvError) else CANCELLED
+
+
+def short_name(path: str) -> str:
+    """Service and method of a path, without the package."""
+    return path[path.rindex(".") + 1 :]
+
+
 def _leave_ended_call(error: grpc.aio.BaseError) -> NoReturn:
     """Leave a call that is over: this node aborted it, or its client has disconnected."""
     if isinstance(error, grpc.aio.AbortError):
@@ -241,6 +278,10 @@ class CallSlots:
         left = self._of_connection[kind, peer] = self._of_connection[kind, peer] - 1
         if not left:
             del self._of_connection[kind, peer]
+
+    def open_calls(self) -> dict[str, int]:
+        """The number of open calls, by the name of their kind."""
+        return {kind.name: count for kind, count in self._total.items()}
 
 
 def methods_of(

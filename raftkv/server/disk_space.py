@@ -13,6 +13,8 @@ from typing import TypeAlias
 
 from raftkv.errors import DiskFull
 from raftkv.logs import Logger
+from raftkv.metrics import table
+from raftkv.metrics.samples import SampleSet
 from raftkv.rpc.v1 import kv_pb2
 from raftkv.storage.reserve import DiskReserve
 
@@ -41,6 +43,11 @@ class DiskSpace:
         self._log = log
         self._free_bytes = reserve.free_bytes()
         self.low = False
+
+    def sample(self, samples: SampleSet) -> None:
+        samples.set(table.DISK_FREE, self._free_bytes)
+        samples.set(table.DISK_RESERVE, self._reserve.size_bytes)
+        samples.set(table.DISK_LOW, self.low)
 
     def require_room(self, batch: kv_pb2.CommandBatch) -> None:
         """Raise `DiskFull`, with the command's position, if one of the commands stores data."""

@@ -25,9 +25,12 @@ async def abort(
     error: RaftkvError,
     header: api_pb2.ReplyHeader | None = None,
 ) -> NoReturn:
-    """End the call with this error."""
+    """End the call with this error, which is the cause of the `AbortError` that this raises."""
     status = status_of(error, header)
-    await context.abort(status.code, status.details, tuple(status.trailing_metadata))
+    try:
+        await context.abort(status.code, status.details, tuple(status.trailing_metadata))
+    except grpc.aio.AbortError as aborted:
+        raise aborted from error
 
 
 def ends_service(error: BaseException) -> bool:

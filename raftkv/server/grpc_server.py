@@ -15,6 +15,8 @@ from raftkv.config import Settings
 from raftkv.errors import InvalidRequest, Unavailable
 from raftkv.kv.limits import Limits
 from raftkv.logs import Logger, RateLimited
+from raftkv.metrics import table
+from raftkv.metrics.samples import SampleSet
 from raftkv.rpc.v1 import api_pb2
 from raftkv.server import health
 from raftkv.server.admission import Admission
@@ -146,6 +148,7 @@ class ClientServer:
             RateLimited(log, asyncio.get_running_loop().time),
             lambda: identity_header(node),
             tls.deny_list,
+            self._admission.counts,
         )
         self._server = GrpcPort(
             "client", self._intake, options(limits), tls, descriptors_max=descriptors_max
@@ -155,6 +158,18 @@ class ClientServer:
         """Listen on `host:port` (port 0: any free one). Returns the port. Raises `AddressInUse`."""
         self._health.start()
         return await self._server.start(address)
+
+    def sample(self, samples: SampleSet) -> None:
+        """Add the values of the metrics of this port."""
+        self._admission.sample(samples)
+        self._intake.sample(samples)
+        self._watches.sample(samples)
+        samples.set(table.LOCK_WAITS, self._locks.waits)
+
+    @property
+    def accepting(self) -> bool:
+        """Whether it takes new requests."""
+        return not self._admission.closed
 
     async def drain(self, grace_s: float) -> None:
         """Report NOT_SERVING, refuse new requests, and wait until the others are done or `grace_s`

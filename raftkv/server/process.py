@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from random import Random, SystemRandom
@@ -18,6 +19,7 @@ from raftkv.server import bootstrap, resources
 from raftkv.server.audit import Audit
 from raftkv.server.disk_space import DiskSpace
 from raftkv.server.grpc_server import ClientServer
+from raftkv.server.observability.publisher import Publisher, ServingNode
 from raftkv.server.peer_network import PeerNetwork
 from raftkv.server.root_reset import RootReset
 from raftkv.server.security import NodeSecurity
@@ -41,7 +43,7 @@ class NodeProcess:
     Start-up order (`_start`), closed in reverse by `stop` or when a step fails:
 
     1. Divide the file descriptors; read the secret and the certificates (`NodeSecurity`); lock the
-       data directory and read its identity.
+       data directory and read its identity. Open the HTTP port, if it is on.
     2. Out of service: open the client port as a `StandbyServer`, and start nothing else.
     3. First start: decide the identity (`bootstrap.new_identity`).
     4. Open the peer port, which answers founders (`PeerNetwork`).
@@ -69,6 +71,8 @@ class NodeProcess:
         self._security: NodeSecurity
         self._node: Node
         self._peers: PeerNetwork
+        self._publisher: Publisher
+        self._log_store: RocksLogStore
         self._client_server: ClientServer
         self.client_port = 0
         self.peer_port = 0
@@ -138,6 +142,7 @@ class NodeProcess:
             reserve_bytes=settings.disk_reserve_bytes,
         )
         self._opened.callback(directory.close)
+        self._open_http_port()
         identity = directory.load()
         if identity is not None and identity.out_of_service:
             await self._stand_by(identity)
@@ -160,16 +165,31 @@ class NodeProcess:
         if identity.stage is Stage.FOUNDING and not directory.has_log:
             identity = await self._found(peers)
         elif identity.stage is Stage.JOINING and not directory.has_log:
+            self._publisher.why_not = lambda: "it joins the cluster"
             await bootstrap.join(settings, security, identity)
+        self._publisher.why_not = lambda: "it recovers from its disk"
         await self._start_node(directory, identity)
         await self._open_client_port(directory)
+
+    def _open_http_port(self) -> None:
+        publisher = self._publisher = Publisher(self._security, self._log)
+        if not self._settings.has_http_port:
+            return
+        # Imported here: it takes 70 ms, which a node without this port need not spend.
+        from raftkv.server.observability.http_port import open_http_port
+
+        http = open_http_port(self._settings, self._security, publisher.published, self._log)
+        self._opened.callback(http.stop)
+        publishing = asyncio.get_running_loop().create_task(publisher.run())
+        self._opened.callback(publishing.cancel)
 
     async def _stand_by(self, identity: DirectoryIdentity) -> None:
         """Open only the client port, to report why the node is out of service."""
         self._log.error("out_of_service", message=identity.out_of_service)
+        self._publisher.why_not = lambda: f"it is out of service: {identity.out_of_service}"
         standby = StandbyServer(
             identity,
-            lambda: f"it is out of service: {identity.out_of_service}",
+            self._publisher.why_not,
             descriptors_max=self._descriptors.client_connections,
             tls=self._security.client,
         )
@@ -180,9 +200,10 @@ class NodeProcess:
     async def _found(self, peers: PeerNetwork) -> DirectoryIdentity:
         """Wait until the cluster is founded; the client port reports the missing founders."""
         founder = peers.founder
+        self._publisher.why_not = lambda: bootstrap.reason_of_wait(founder)
         standby = StandbyServer(
             founder.identity,
-            lambda: bootstrap.reason_of_wait(founder),
+            self._publisher.why_not,
             descriptors_max=self._descriptors.client_connections,
             tls=self._security.client,
         )
@@ -194,7 +215,9 @@ class NodeProcess:
 
     async def _start_node(self, directory: DataDirectory, identity: DirectoryIdentity) -> None:
         settings, shares, peers = self._settings, self._descriptors, self._peers
-        log_store = RocksLogStore(directory.log_path, open_tables_max=shares.log_tables)
+        log_store = self._log_store = RocksLogStore(
+            directory.log_path, open_tables_max=shares.log_tables
+        )
         self._opened.push_async_callback(self._close, "log", log_store.close)
         state_storage = RocksStateStorage(directory.state_path, open_tables_max=shares.state_tables)
         self._opened.push_async_callback(self._close, "state", state_storage.close)
@@ -234,6 +257,9 @@ class NodeProcess:
         )
         self._opened.push_async_callback(self._client_server.stop, CLOSE_GRACE_S)
         self.client_port = await self._client_server.start(self._settings.client_listen)
+        self._publisher.serving = ServingNode(
+            self._node, self._log_store, space, self._client_server
+        )
         checking = asyncio.get_running_loop().create_task(space.watch(self._transfer_leadership))
         self._opened.callback(checking.cancel)
 
@@ -305,4 +331,5 @@ def _node_config(settings: Settings) -> NodeConfig:
         uncommitted_bytes_max=settings.uncommitted_bytes_max,
         log_retained_bytes=settings.log_retained_bytes,
         log_compaction_bytes=settings.log_compaction_bytes,
+        stopwatch=time.perf_counter,
     )

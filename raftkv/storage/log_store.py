@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,9 @@ from rocksdict import Rdict, WriteBatch
 
 from raftkv.errors import check
 from raftkv.files import sync_file, translated
+from raftkv.metrics import table
+from raftkv.metrics.histogram import Histogram
+from raftkv.metrics.samples import SampleSet
 from raftkv.raft.entry import Entry, HardState
 from raftkv.storage.damage import damaged
 from raftkv.storage.log_records import (
@@ -58,6 +62,10 @@ class RocksLogStore:
         self._verifier = WriterThread("raftkv-log-verification")
         self._commit_index = 0
         self._last_index = 0
+        self._writes = Histogram()
+        self._syncs = Histogram()
+        self.writing_since_s: float | None = None
+        """Begin of the append under way, in `time.monotonic`; None: none is."""
 
     def recover(self) -> RecoveredLog:
         """Read the whole log. Raises `DamagedData` if a record is missing or damaged."""
@@ -80,6 +88,16 @@ class RocksLogStore:
         """
         first = entries[0].index if entries else 0
         check(first <= self._last_index + 1, "the log has no gap", first=first)
+        began_s = self.writing_since_s = time.monotonic()
+        try:
+            await self._append(hard_state, entries, first)
+        finally:
+            self.writing_since_s = None
+        self._writes.observe(time.monotonic() - began_s)
+
+    async def _append(
+        self, hard_state: HardState | None, entries: Sequence[Entry], first: int
+    ) -> None:
         batch, parts = WriteBatch(raw_mode=True), 1
         if 0 < first <= self._last_index:
             batch.delete_range(entry_key(first), ENTRIES_END)
@@ -92,7 +110,7 @@ class RocksLogStore:
                 self._database.write(batch)
                 # RocksDB may put the next part into another write-ahead log. A power cut could tear
                 # the end of the older one, and then a restart would find the parts with a hole.
-                await self._writer.run(self._database.sync)
+                await self._writer.run(self._sync)
                 self._last_index = entry.index - 1
                 batch, parts = WriteBatch(raw_mode=True), parts + 1
             batch.put(entry_key(entry.index), encode_entry(entry))
@@ -102,7 +120,7 @@ class RocksLogStore:
         self._database.write(batch)
         if entries:
             self._last_index = entries[-1].index
-        await self._writer.run(self._database.sync)
+        await self._writer.run(self._sync)
 
     async def compact(self, through_index: int, through_term: int, through_hash: int) -> None:
         """Delete the entries up to and including `through_index`, at a cost that does not depend on
@@ -123,6 +141,11 @@ class RocksLogStore:
         self._database.write(batch)
         await self._writer.run(self._database.sync)
 
+    def sample(self, samples: SampleSet) -> None:
+        """Add the durations of the writes so far."""
+        samples.set(table.LOG_WRITE, self._writes.read())
+        samples.set(table.LOG_SYNC, self._syncs.read())
+
     def verification(self) -> FileVerification:
         """A verification of the files: the log in memory would hide damage to them."""
         database = self._database
@@ -134,6 +157,11 @@ class RocksLogStore:
         """Complete the calls in progress and release the disk."""
         await self._verifier.close(nothing)
         await self._writer.close(self._database.close)
+
+    def _sync(self) -> None:
+        began_s = time.monotonic()
+        self._database.sync()
+        self._syncs.observe(time.monotonic() - began_s)
 
     def _with_known_commit(self, hard_state: HardState) -> HardState:
         commit_index = min(hard_state.commit_index, self._commit_index)

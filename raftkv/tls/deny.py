@@ -30,7 +30,7 @@ class DenyList:
         self._serials = read_serials(path) if path else frozenset[int]()
         self._streams: dict[asyncio.Timeout, int] = {}
 
-    def __contains__(self, serial: int) -> bool:
+    def __contains__(self, serial: object) -> bool:
         return serial in self._serials
 
     @property

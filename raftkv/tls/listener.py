@@ -91,20 +91,7 @@ class RelayListener:
 
     def bind(self, address: str) -> int:
         """Listen on all addresses of `host:port`. Returns the port. Raises `OSError`."""
-        host, port = _host_and_port(address)
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        for family, _, _, _, address_found in dict.fromkeys(found):
-            listening = socket.socket(family, socket.SOCK_STREAM)
-            self._sockets.append(listening)
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                any_address = address_found[0] == "::"
-                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not any_address)
-            listening.bind((address_found[0], port, *address_found[2:]))
-            listening.listen(BACKLOG)
-            listening.setblocking(False)
-            port = port or int(listening.getsockname()[1])
-        return port
+        return listen(address, self._sockets)
 
     def start(self) -> None:
         """Accept connections; the gRPC server must listen by now."""
@@ -269,6 +256,27 @@ async def _first_byte(accepted: socket.socket) -> bytes:
     finally:
         loop.remove_reader(accepted)
     return accepted.recv(1, socket.MSG_PEEK)
+
+
+def listen(address: str, sockets: list[socket.socket]) -> int:
+    """Listen on all addresses of `host:port`; `sockets` gets each, also before an error.
+
+    Returns the port. Raises `OSError`.
+    """
+    host, port = _host_and_port(address)
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    for family, _, _, _, address_found in dict.fromkeys(found):
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        sockets.append(listening)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            any_address = address_found[0] == "::"
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not any_address)
+        listening.bind((address_found[0], port, *address_found[2:]))
+        listening.listen(BACKLOG)
+        listening.setblocking(False)
+        port = port or int(listening.getsockname()[1])
+    return port
 
 
 def _host_and_port(address: str) -> tuple[str, int]:

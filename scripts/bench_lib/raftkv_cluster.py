@@ -53,6 +53,7 @@ class RaftkvCluster(Cluster):
                     "RAFTKV_DATA_DIR": str(directory / f"raftkv-{number}"),
                     "RAFTKV_INITIAL_MEMBERS": members,
                     "RAFTKV_LOG_LEVEL": "warning",
+                    "RAFTKV_HTTP_LISTEN": "off",
                     **self._more_settings(number),
                 },
             )

@@ -140,7 +140,11 @@ def test_the_demonstration_loses_nothing() -> None:
 @contextmanager
 def serving(*arguments: str) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "raftkv", "serve", "--log-format", "json", *arguments],
+        [
+            *(sys.executable, "-m", "raftkv", "serve", "--log-format", "json"),
+            *("--set", "http_listen=off"),
+            *arguments,
+        ],
         stderr=subprocess.PIPE,
         text=True,
         cwd=ROOT,

@@ -82,7 +82,7 @@ def test_a_node_outlives_its_terminal_and_its_files_are_private(tmp_path: Path) 
     first = free_block(2)
     client, data = f"127.0.0.1:{first}", tmp_path / "data"
     terminal = Terminal(
-        *("serve", "--data-dir", str(data), "--log-level", "debug"),
+        *("serve", "--data-dir", str(data), "--log-level", "debug", "--set", "http_listen=off"),
         *("--client-listen", client, "--peer-listen", f"127.0.0.1:{first + 1}"),
     )
     try:

@@ -70,6 +70,7 @@ class NodeProcess:
             *("--peer-advertise", self.peer_address),
             *("--log-format", "json"),
             *("--set", "disk_reserve_bytes=0"),
+            *("--set", "http_listen=off"),
             *arguments,
         ]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("RAFTKV_")}

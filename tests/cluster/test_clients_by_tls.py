@@ -54,6 +54,7 @@ async def node(tmp_path: Path) -> AsyncIterator[SecuredNode]:
         client_listen=f"127.0.0.1:{listens}",
         client_advertise=f"127.0.0.1:{advertised}",
         peer_listen=f"127.0.0.1:{peer}",
+        http_listen="off",
         tick_ms=10,
         disk_reserve_bytes=0,
     )

@@ -88,6 +88,27 @@ def test_a_peer_port_off_loopback_requires_a_secret(peer_listen: str) -> None:
     assert Settings(**arguments, cluster_secret_file="secret").peer_listen == peer_listen
 
 
+def test_the_http_port_is_on_loopback_unless_it_is_set_or_off() -> None:
+    assert Settings(node_id=2).http_listen == "127.0.0.1:7612"
+    assert Settings(http_listen="[::1]:80").http_listen == "[::1]:80"
+    assert not Settings(http_listen="off").has_http_port
+    # A node whose id gives no port starts as it did before there was one.
+    large = {"client_listen": "127.0.0.1:1", "peer_listen": "127.0.0.1:2"}
+    assert not Settings(node_id=60_000, **large).has_http_port  # type: ignore[arg-type]
+
+
+def test_the_http_port_is_off_loopback_with_tls_or_on_a_trusted_network_only() -> None:
+    open_to_all = {"http_listen": "0.0.0.0:7611"}
+    with pytest.raises(ConfigurationError, match="client_cert_file") as caught:
+        Settings(**open_to_all)  # type: ignore[arg-type]
+    assert caught.value.facts["key"] == "http_listen"
+    trusted: Any = {**open_to_all, "allow_insecure_network": True}
+    assert not Settings(**trusted).http_tls
+    secured: Any = {"client_cert_file": "c.pem", "client_key_file": "c.key"}
+    assert Settings(**open_to_all, **secured).http_tls
+    assert not Settings(**secured).http_tls  # on loopback
+
+
 def test_a_client_port_off_loopback_needs_no_secret() -> None:
     settings = Settings(client_listen="db1:7411", allow_insecure_network=True)
     assert not settings.cluster_secret_file
@@ -146,6 +167,9 @@ def test_founders_are_the_listed_members_without_the_excluded_ones() -> None:
         ({"client_listen": "localhost"}, "client_listen"),
         ({"client_listen": "192.0.2.1:7411"}, "client_listen"),
         ({"peer_listen": "127.0.0.1:7411"}, "peer_listen"),
+        ({"http_listen": "127.0.0.1:7411"}, "http_listen"),
+        ({"http_listen": "127.0.0.1:7511"}, "http_listen"),
+        ({"http_listen": "7611"}, "http_listen"),
         ({"peer_advertise": "0.0.0.0:7511"}, "peer_advertise"),
         ({"join": "nowhere"}, "join"),
         ({"join": "127.0.0.1:7411", "initial_members": THREE}, "join"),

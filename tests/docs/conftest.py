@@ -25,7 +25,8 @@ class DevCluster:
     def __init__(self, directory: Path) -> None:
         self.client_port, client_ports = ports_in_a_row(NODES)
         self.peer_port, peer_ports = ports_in_a_row(NODES)
-        self._reserved = [*client_ports, *peer_ports]
+        self.http_port, http_ports = ports_in_a_row(NODES)
+        self._reserved = [*client_ports, *peer_ports, *http_ports]
         self.directory = directory / "work"
         self.directory.mkdir()
         self._log = directory / "dev.log"
@@ -53,6 +54,7 @@ class DevCluster:
     def start(self) -> None:
         command = [sys.executable, "-m", "raftkv", "dev", "--temporary"]
         command += ["--client-port", str(self.client_port), "--peer-port", str(self.peer_port)]
+        command += ["--http-port", str(self.http_port)]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 command, stdout=log, stderr=log, env=self.environment, cwd=self.directory
@@ -78,6 +80,9 @@ class DevCluster:
         """The example's text with the addresses of this cluster for the default ones."""
         for number in range(NODES):
             source = source.replace(f"127.0.0.1:{7411 + number}", self.endpoints.split(",")[number])
+            source = source.replace(
+                f"127.0.0.1:{7611 + number}", f"127.0.0.1:{self.http_port + number}"
+            )
         return source
 
 

@@ -81,6 +81,7 @@ def settings_of(data_dir: Path, **changes: Any) -> Settings:
         data_dir=data_dir,
         client_listen=client,
         peer_listen=peer,
+        http_listen="off",
         tick_ms=10,
         disk_reserve_bytes=0,
         **changes,

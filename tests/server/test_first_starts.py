@@ -47,6 +47,7 @@ def three(tmp_path: Path, **changes: object) -> dict[int, Settings]:
             initial_members=members,
             tick_ms=10,
             disk_reserve_bytes=0,
+            http_listen="off",
             **changes,
         )
         for id in members

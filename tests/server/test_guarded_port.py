@@ -50,6 +50,7 @@ def settings_of(data_dir: Path, authority: Authority, node_id: int = 1, **change
         peer_listen=f"127.0.0.1:{peer}",
         tick_ms=10,
         disk_reserve_bytes=0,
+        http_listen="off",
         **chosen,
     )
 
@@ -166,7 +167,7 @@ async def test_a_node_without_a_certificate_joins_with_the_token_of_a_user_with_
         client, peer = (f"127.0.0.1:{port}" for port in free_ports(2))
         return Settings(
             node_id=node_id, data_dir=tmp_path / str(node_id), client_listen=client,
-            peer_listen=peer, tick_ms=10, disk_reserve_bytes=0, **changes,
+            peer_listen=peer, http_listen="off", tick_ms=10, disk_reserve_bytes=0, **changes,
         )  # fmt: skip
 
     first = plain(1)

@@ -37,6 +37,7 @@ def settings_of(data_dir: Path, **changes: Any) -> Settings:
     client, peer = free_addresses(2)
     chosen = {"client_listen": client, "peer_listen": peer, "tick_ms": 10, **changes}
     chosen.setdefault("disk_reserve_bytes", 0)
+    chosen.setdefault("http_listen", "off")
     return Settings(data_dir=data_dir, **chosen)
 
 
@@ -74,7 +75,7 @@ async def test_a_requested_stop_has_no_reason(tmp_path: Path) -> None:
     assert await stopped is None
 
 
-@pytest.mark.parametrize("port", ["client_listen", "peer_listen"])
+@pytest.mark.parametrize("port", ["client_listen", "peer_listen", "http_listen"])
 async def test_a_port_in_use_is_reported_and_nothing_stays_open(tmp_path: Path, port: str) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -12,7 +12,7 @@ from raftkv.server import resources
 from raftkv.server.resources import LIMIT_MIN, OWN, divide
 
 
-@pytest.mark.parametrize("limit", [LIMIT_MIN, 200, 256, 1024, 4096, 20_000, 1 << 20])
+@pytest.mark.parametrize("limit", [LIMIT_MIN, 220, 256, 1024, 4096, 20_000, 1 << 20])
 def test_all_shares_together_are_within_the_limit(limit: int) -> None:
     shares = divide(limit)
     connections = shares.client_connections + shares.peer_connections

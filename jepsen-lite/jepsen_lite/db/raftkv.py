@@ -78,6 +78,7 @@ class RaftkvCluster(LocalCluster, RaftkvOperations):
             *("--client-advertise", addresses.client),
             *("--peer-listen", addresses.peer_listen),
             *("--peer-advertise", addresses.peer),
+            *("--set", "http_listen=off"),
             *("--log-format", "json"),
             *("--trace-messages", str(trace_of(self.directory, name))),
             *("--set", f"trace_messages_bytes_max={BYTES_MAX_PER_NODE}"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -29,12 +30,18 @@ from raftkv.server.admission import Admission
 from raftkv.server.authorization import Authorizer, identity_header
 from raftkv.server.calls import Deadlines, header_of
 from raftkv.server.disk_space import RequireRoom, room_for_all
+from raftkv.server.observability.request_counts import OK
 from raftkv.server.pipeline.stream import PipelineStream
 from raftkv.server.reads import ReadHandler
 from raftkv.server.traffic import CallTraffic, untracked
 from raftkv.wire.failures import error_of, failure_of
 
 OPEN: Final = rpc_path("Pipeline", "Open")
+
+NAMES: Final = {
+    kind: f"Pipeline/{kind or 'unknown'}" for kind in ("", "commands", "reads", "token")
+}
+"""The names of its requests in the metrics."""
 
 DENIED: Final = PermissionDenied.reason.encode()
 """Encoded results without these bytes have no refusal in them."""
@@ -48,6 +55,7 @@ class _Request:
     number: int
     size_bytes: int
     arrived: float
+    began_s: float
     kind: str = ""
     parts: int = 0
     compactions: Sequence[tuple[int, int]] = ()
@@ -128,10 +136,13 @@ class PipelineService:
         except DecodeError as error:
             # The request's number is unknown, so the error can only end the whole stream.
             raise InvalidRequest(f"not a PipelineRequest: {error}") from error
-        request = _Request(stream, parsed.number, len(message), self._loop.time())
+        request = _Request(
+            stream, parsed.number, len(message), self._loop.time(), time.perf_counter()
+        )
         try:
             stream.share.enter(request.size_bytes)
         except RaftkvError as error:
+            self._admission.counts.stream_ended(NAMES[""], error.reason)
             stream.send(self._failure(request, error))
             return None
         stream.begin()
@@ -366,6 +377,9 @@ class PipelineService:
 
     def _finish(self, request: _Request, reply: api_pb2.PipelineReply) -> None:
         request.stream.share.leave(request.size_bytes)
+        counts, name = self._admission.counts, NAMES[request.kind]
+        counts.ended(name, reply.failure.reason or OK, time.perf_counter() - request.began_s)
+        counts.add_operations(name, request.parts)
         request.stream.reply(reply)
         self._log.debug(
             "pipeline.request",

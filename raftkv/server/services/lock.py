@@ -34,6 +34,11 @@ class LockService(api_pb2_grpc.LockServicer):
         self._limits = limits
         self._waits = LockWaits(node)
 
+    @property
+    def waits(self) -> int:
+        """How many calls wait for a lock."""
+        return self._waits.count
+
     def end_waits(self) -> None:
         """The node is stopping: end all waits, so that clients wait at another node."""
         self._waits.close()

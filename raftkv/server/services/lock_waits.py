@@ -101,6 +101,11 @@ class LockWaits:
         if waiter is not None and all(each.done() for each in waiter.calls):
             self._remove(key, waiter)
 
+    @property
+    def count(self) -> int:
+        """How many calls wait."""
+        return self._calls
+
     def close(self) -> None:
         """The node is stopping: end all waits and refuse new ones."""
         self._closed = True

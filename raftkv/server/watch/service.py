@@ -16,6 +16,8 @@ from raftkv.errors import (
     RaftkvError,
     ShuttingDown,
 )
+from raftkv.metrics import table
+from raftkv.metrics.samples import SampleSet
 from raftkv.rpc.v1 import api_pb2
 from raftkv.server import failures
 from raftkv.server.access import rpc_path
@@ -52,6 +54,13 @@ class WatchService:
         self._on_broken = on_broken
         self._synced = SyncedWatchers(node, settings.watch_progress_interval_ms / 1000)
         self._streams: dict[ResponseStream, None] = {}
+
+    def sample(self, samples: SampleSet) -> None:
+        synced = self._synced
+        samples.set(table.WATCHES, synced.watcher_count)
+        samples.set(table.WATCH_STREAMS, len(self._streams))
+        samples.set(table.WATCH_EVENTS, synced.events_sent)
+        samples.set(table.WATCH_FALLBACKS, synced.fallbacks)
 
     def end_streams(self) -> None:
         """Send queued responses and end every stream: clients resume at another node."""

@@ -60,6 +60,8 @@ class SyncedWatchers:
         self._following = False
         self._sent_revision = 0
         self.watcher_count = 0  # of all streams, synced or not
+        self.events_sent = 0
+        self.fallbacks = 0  # how often a session became unsynced
         # Unsynced groups take one step through history at a time, so that many of them do not
         # stall the node.
         self.history_lock = asyncio.Lock()
@@ -124,8 +126,10 @@ class SyncedWatchers:
         full: dict[ResponseStream, None] = {}
         for group, events in selected.items():
             group.send(encode_bodies(events, self._sent_revision))
+            self.events_sent += len(events) * len(group.watchers)
             full.update((stream, None) for stream in group.watchers if stream.full)
         # Not before all groups have received the same revisions.
+        self.fallbacks += len(full)
         for stream in full:
             self._sessions[stream].become_unsynced(self._sent_revision + 1)
         self._wake_sessions()
@@ -143,6 +147,7 @@ class SyncedWatchers:
 
     def jumped(self) -> None:
         """See `ChangeSubscriber.jumped`."""
+        self.fallbacks += len(self._sessions)
         for session in list(self._sessions.values()):
             session.become_unsynced(self._sent_revision + 1)
         self._sent_revision = self.revision
