@@ -23,6 +23,7 @@ from raftkv.cli import (
     member_commands,
     node_commands,
     range_command,
+    recover,
     role_commands,
     serve,
     status,
@@ -196,6 +197,7 @@ app.command(cls=hold.LockCommand, rich_help_panel=NAMES)(hold.lock)
 app.command(rich_help_panel=NAMES)(hold.elect)
 app.command(rich_help_panel=CLUSTER)(status.status)
 app.add_typer(member_commands.app, name="member", rich_help_panel=CLUSTER)
+app.add_typer(recover.app, name="recover", rich_help_panel=CLUSTER)
 app.command("transfer-leader", rich_help_panel=CLUSTER)(cluster_commands.transfer_leader)
 app.command("log-level", rich_help_panel=CLUSTER)(cluster_commands.log_level)
 app.command(rich_help_panel=CLUSTER)(bench.bench)
