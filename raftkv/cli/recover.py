@@ -129,8 +129,13 @@ def losses(disk: SurvivingDisk) -> list[str]:
     ]
 
 
+def has_terminal() -> bool:
+    """Whether there is somebody to ask."""
+    return sys.stdin.isatty()
+
+
 def _confirm() -> None:
-    if not sys.stdin.isatty():
+    if not has_terminal():
         raise ConfigurationError(
             "nothing was changed: that needs a confirmation, and there is no terminal to ask at."
             " Fix: read the above, and repeat the command with --yes"

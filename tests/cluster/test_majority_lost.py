@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -92,5 +93,5 @@ async def promoted(client: raftkv.Client, node_id: int) -> bool:
     return True
 
 
-async def refusal_logged(log) -> bool:  # type: ignore[no-untyped-def]
+async def refusal_logged(log: Callable[[], str]) -> bool:
     return "WRONG_INCARNATION" in log()
