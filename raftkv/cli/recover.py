@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 CONFIRMATION = "new cluster"
 
-app = typer.Typer(help="Go on where a majority of the nodes, and their disks, are lost for good.")
+app = typer.Typer()
 
 
 @app.callback(invoke_without_command=True)
@@ -35,14 +35,15 @@ def recover(
         bool, typer.Option("--new-cluster", help="Begin a new cluster of this node alone.")
     ] = False,
     yes: Annotated[
-        bool, typer.Option("--yes", help="What it says may be lost: do not ask at a terminal.")
+        bool, typer.Option("--yes", help="Do not ask; what may be lost is printed all the same.")
     ] = False,
 ) -> None:
-    """Make the stopped node of a data directory a cluster of its own, with what its disk holds.
+    """Begin a new cluster from the best disk, where the majority is lost for good.
 
-    For a majority that is lost for good: what only the lost nodes had acknowledged is gone. Says
-    what may be lost, and changes nothing without --yes, or `new cluster` typed at a terminal. The
-    node begins the new cluster at its next start; then add other nodes with `raftkv member add`.
+    The stopped node of --data-dir becomes a cluster of its own, with what its disk holds; what only
+    the lost nodes had acknowledged is gone. Prints what may be lost, and changes nothing without
+    --yes, or `new cluster` typed at a terminal. The node begins the new cluster at its next start;
+    then add other nodes with `raftkv member add`.
     """
     if context.invoked_subcommand is not None:
         return
@@ -80,8 +81,8 @@ def recover(
 @app.command()
 def inspect(
     context: typer.Context,
-    data_dirs: Annotated[
-        list[Path], typer.Argument(metavar="DATA_DIR...", help="Of nodes that are stopped.")
+    data_dir: Annotated[
+        list[Path], typer.Argument(help="One or more, of nodes that are stopped.")
     ],
 ) -> None:
     """Show what these data directories hold, and which one a new cluster should begin from.
@@ -94,7 +95,7 @@ def inspect(
 
     with ExitStack() as opened:
         disks = []
-        for path in data_dirs:
+        for path in data_dir:
             directory = open_stopped_directory(path)
             opened.callback(directory.close)
             disks.append(read_disk(directory))
@@ -124,8 +125,8 @@ def losses(disk: SurvivingDisk) -> list[str]:
         else f"All of this log was committed, as far as node {id} knows.",
         f"REFUSED from now on: {former}, and their ids for ever. Do not start them again: together"
         " they would be a majority of the old cluster, and take writes that the new one lacks.",
-        "Clients that are connected get WrongCluster, and must connect anew. Holders of locks lose"
-        " them.",
+        "Connected clients get WrongCluster and must connect anew. They lose their locks, whose"
+        " entries stay until the leases end.",
     ]
 
 
