@@ -12,7 +12,7 @@ from raftkv.cli.autopilot import ClusterHealth, health_of
 from raftkv.cli.client_command import options_of
 from raftkv.cli.output import print_values
 from raftkv.cli.status import ASK_S_MAX, overview_by
-from raftkv.errors import DeadlineExceeded, MemberUnknown, OutcomeUnknown, Refused
+from raftkv.errors import MemberUnknown, OutcomeUnknown, Refused, Unavailable
 
 if TYPE_CHECKING:
     from raftkv.client.client import Client
@@ -92,6 +92,6 @@ async def _transferred(client: Client, left_s: float) -> str:
     """Ask for another leader; why it still leads, as far as that is known yet."""
     try:
         await client.transfer_leader(timeout=max(0.0, min(left_s, TRANSFER_S_MAX)))
-    except (Refused, DeadlineExceeded, OutcomeUnknown) as error:
+    except (Refused, Unavailable, OutcomeUnknown) as error:
         return f"it still leads ({error.message})"
     return "it still leads"

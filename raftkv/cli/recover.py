@@ -81,9 +81,7 @@ def recover(
 @app.command()
 def inspect(
     context: typer.Context,
-    data_dir: Annotated[
-        list[Path], typer.Argument(help="One or more, of nodes that are stopped.")
-    ],
+    data_dir: Annotated[list[Path], typer.Argument(help="One or more, of nodes that are stopped.")],
 ) -> None:
     """Show what these data directories hold, and which one a new cluster should begin from.
 

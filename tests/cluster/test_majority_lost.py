@@ -31,6 +31,8 @@ async def test_the_last_disk_of_three_becomes_a_cluster_that_refuses_the_old_nod
         async with cluster.client() as client:
             for number in range(50):
                 await client.put(f"paid/{number}", "yes")
+            lease = (await client.lease_grant(600)).lease
+            await client.put("held", "yes", lease=lease)
             lock = client.lock("job", ttl=60)
             assert await lock.acquire()
             token = lock.token
@@ -61,6 +63,11 @@ async def test_the_last_disk_of_three_becomes_a_cluster_that_refuses_the_old_nod
             found = await client.range_prefix("paid/")
             assert len(found.kvs) == 50
             assert found.revision > NUMBERS_SKIPPED
+            # The lease goes on where it was.
+            held = await client.get("held")
+            assert held is not None
+            assert held.lease == lease
+            assert 0 < (await client.lease_time_to_live(lease)).left_s <= 600
             assert {member.node_id for member in await client.member_list()} == {3}
             lock = client.lock("other", ttl=60)
             assert await lock.acquire()

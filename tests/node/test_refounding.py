@@ -11,6 +11,7 @@ import pytest
 from raftkv.errors import ConfigurationError
 from raftkv.kv.limits import Limits
 from raftkv.kv.machine import StateMachine
+from raftkv.kv.meta import read_meta
 from raftkv.kv.new_cluster import NUMBERS_SKIPPED
 from raftkv.kv.store import Family
 from raftkv.node.config import NodeStores
@@ -112,6 +113,7 @@ def require_new_cluster(recovered: Recovered) -> None:
     ) == 0
     # Four puts after revision 1, then the gap, once.
     assert machine.revision == machine.compacted_revision == 5 + NUMBERS_SKIPPED
+    assert read_meta(machine.view).leases_granted == NUMBERS_SKIPPED
     assert machine.time_ms == TIME_MS
 
 
