@@ -13,6 +13,7 @@ from random import Random
 import pytest
 
 from raftkv.errors import DamagedData, OutOfService, RaftkvError, Refused
+from raftkv.kv.new_cluster import NUMBERS_SKIPPED
 from raftkv.kv.store import Family
 from raftkv.node.config import NodeStores
 from raftkv.node.recovery import recover
@@ -22,6 +23,7 @@ from raftkv.raft.log import Log
 from raftkv.storage.directory import DataDirectory, open_directory, open_stopped_directory
 from raftkv.storage.identity import DirectoryIdentity, Stage
 from raftkv.storage.log_store import RocksLogStore
+from raftkv.storage.rocks import RocksDatabase
 from raftkv.storage.state_storage import RocksStateStorage
 from raftkv.wire.membership import decode_membership, encode_membership
 from tests.node.wire import CLUSTER, INCARNATION, config_of, identity_of, members_of
@@ -308,3 +310,57 @@ def test_the_identity_is_the_one_write_that_decides(
     found = [DataDirectory.load(open_stopped_directory(moment)) for moment in moments]
     assert set(found) == {old, new}
     assert found == sorted(found, key=lambda each: each == new), "it never goes back"
+
+
+# ---- the next start, on real stores -------------------------------------------------------
+
+
+async def start(path: Path) -> tuple[int, int, Membership]:
+    """The applied index, the revision and the membership with which node 3 starts."""
+    directory = open_directory(path, "", 3, 3, free_bytes_min=0)
+    identity = directory.load()
+    assert identity is not None
+    log, state = RocksLogStore(directory.log_path), RocksStateStorage(directory.state_path)
+    stores = NodeStores(directory, log, state)
+    recovered = await recover(identity, config_of(leader_lease=False), stores, Random(1))
+    assert recovered.raft.log.hash(recovered.raft.log.last_index) == recovered.machine.applied_hash
+    assert recovered.raft.current_term >= recovered.raft.log.last_term
+    await log.close()
+    await state.close()
+    directory.close()
+    machine = recovered.machine
+    return machine.applied_index, machine.revision, machine.membership
+
+
+@pytest.mark.slow
+def test_after_a_crash_between_any_two_writes_the_next_start_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = directory_of(tmp_path / "node", members_of(1, 2, 3), entries=4)
+    directory = open_stopped_directory(path)
+    directory.save(new_cluster_of(read_disk(directory), 99))
+    directory.close()
+    moments: list[Path] = []
+
+    def copying(name: str) -> None:
+        call = getattr(RocksDatabase, name)
+
+        def traced(database: RocksDatabase, *arguments: object) -> object:
+            for when in ("before", "after"):
+                result = call(database, *arguments) if when == "after" else None
+                moments.append(tmp_path / f"{len(moments)}-{when}-{name}")
+                shutil.copytree(path, moments[-1])
+            return result
+
+        monkeypatch.setattr(RocksDatabase, name, traced)
+
+    copying("write")
+    copying("sync")
+    done = asyncio.run(start(path))
+    monkeypatch.undo()
+    # Six entries, and the membership of the new cluster.
+    assert done[:2] == (7, 1 + NUMBERS_SKIPPED)
+    assert done[2].members == {3}
+    assert len(moments) >= 2 * 2 * 4, "state, term, log, start: a write and a sync each"
+    for moment in moments:
+        assert asyncio.run(start(moment)) == done, moment
