@@ -43,7 +43,7 @@ class ExitCode(enum.IntEnum):
 
 MEANINGS = {
     ExitCode.OK: "done",
-    ExitCode.ERROR: "failed, nothing was applied; bench: a call failed",
+    ExitCode.ERROR: "failed, nothing was applied; bench: a call failed; autopilot: not healthy",
     ExitCode.USAGE: "wrong arguments, configuration or request; or a port is in use",
     ExitCode.NO: "the key is not there, or the comparison failed",
     ExitCode.UNAVAILABLE: "no node or no majority could serve it; nothing happened, try again",

@@ -12,17 +12,20 @@ import typer
 from raftkv import __version__
 from raftkv.cli import (
     auth_commands,
+    autopilot,
     bench,
     certs_commands,
     cluster_commands,
     delete_command,
     dev,
+    drain,
     hold,
     kv_commands,
     lease_commands,
     member_commands,
     node_commands,
     range_command,
+    recover,
     role_commands,
     serve,
     status,
@@ -195,7 +198,10 @@ app.add_typer(lease_commands.app, name="lease", rich_help_panel=KEYS)
 app.command(cls=hold.LockCommand, rich_help_panel=NAMES)(hold.lock)
 app.command(rich_help_panel=NAMES)(hold.elect)
 app.command(rich_help_panel=CLUSTER)(status.status)
+app.command(rich_help_panel=CLUSTER)(autopilot.autopilot)
+app.command(rich_help_panel=CLUSTER)(drain.drain)
 app.add_typer(member_commands.app, name="member", rich_help_panel=CLUSTER)
+app.add_typer(recover.app, name="recover", rich_help_panel=CLUSTER)
 app.command("transfer-leader", rich_help_panel=CLUSTER)(cluster_commands.transfer_leader)
 app.command("log-level", rich_help_panel=CLUSTER)(cluster_commands.log_level)
 app.command(rich_help_panel=CLUSTER)(bench.bench)

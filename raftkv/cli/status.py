@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -26,6 +26,7 @@ COLUMNS = [
     "id", "address", "role", "term", "commit", "applied", "lag", "contact", "disk", "memory",
     "disk free", "uptime",
 ]  # fmt: skip
+ASK_S_MAX = 2.0
 WIDTH_FOR_ALL = 110
 COLUMNS_IF_NARROW = 10
 
@@ -49,6 +50,7 @@ class StatusRow:
     error: str = ""
     not_serving: str = ""  # why it serves no requests
     notice: str = ""  # a warning of a node that serves
+    voter: bool | None = None  # None: not a member
 
     @property
     def trouble(self) -> str:
@@ -126,13 +128,18 @@ async def look(options: Options) -> Overview:
     from raftkv.client.connection.endpoints import split_scheme
     from raftkv.errors import ConnectionFailed
 
-    timeout_s = min(options.timeout_s, 2.0)
+    timeout_s = min(options.timeout_s, ASK_S_MAX)
     try:
         async with options.connect(timeout_s) as client:
-            return overview_of(await _ask_all(client, timeout_s))
+            return await overview_by(client, timeout_s)
     except ConnectionFailed as error:
         addresses, _ = split_scheme(options.endpoints)
         return overview_of(dict.fromkeys(addresses, error))
+
+
+async def overview_by(client: Client, timeout_s: float) -> Overview:
+    """As `look`, by a client that is connected."""
+    return overview_of(await _ask_all(client, timeout_s))
 
 
 async def _ask_all(client: Client, timeout_s: float) -> Mapping[str, NodeStatus | RaftkvError]:
@@ -188,14 +195,16 @@ def overview_of(answers: Mapping[str, NodeStatus | RaftkvError]) -> Overview:
     rows_by_id: dict[int, StatusRow] = {}
     for node_id in sorted({*members, *nodes}):
         contact = contacts.get(node_id)
+        voter = not members[node_id].learner if node_id in members else None
         if node_id in nodes:
-            rows_by_id[node_id] = _row(nodes[node_id], commit_index, contact)
+            row = _row(nodes[node_id], commit_index, contact)
+            rows_by_id[node_id] = replace(row, voter=voter)
         else:
             address = members[node_id].client_address
             role = "unreachable" if members[node_id].started else "not started"
             error = str(answers.get(address, "not asked"))
             rows_by_id[node_id] = StatusRow(
-                node_id, address, role, last_contact_ms=contact, error=error
+                node_id, address, role, last_contact_ms=contact, error=error, voter=voter
             )
     return Overview(
         cluster_id=f"{newest.cluster_id:016x}",

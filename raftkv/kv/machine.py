@@ -39,7 +39,7 @@ from raftkv.kv.limits import (
     STAMP_JUMP_MS_MAX,
     Limits,
 )
-from raftkv.kv.meta import MEMBERSHIP_KEY, META_0_KEY, META_KEY, Meta
+from raftkv.kv.meta import MEMBERSHIP_KEY, META_0_KEY, META_KEY, read_meta
 from raftkv.kv.overlay import Overlay, StateReader
 from raftkv.kv.pace import STEP_UNITS, Pace, Steps, run
 from raftkv.kv.ranges import check_revision, read_range
@@ -83,7 +83,7 @@ class StateMachine:
         self._store = store
         self._limits = limits
         self._overlay = Overlay(store)
-        self._meta = _read_meta(store)
+        self._meta = read_meta(store)
         self._written = self._meta.copy()  # as the store has it and reads see it
         payload = store.get(Family.META, MEMBERSHIP_KEY)
         self.membership = Membership() if payload is None else decode_membership(payload)
@@ -492,14 +492,6 @@ class StateMachine:
     def _queue_heads(self) -> locks.QueueHeads:
         """The cache of queue heads; an empty one during a run, whose changes no read may see."""
         return locks.QueueHeads() if self._applying else self._runner.queue_heads
-
-
-def _read_meta(store: StateStore) -> Meta:
-    row = store.get(Family.META, META_KEY)
-    if row is not None:
-        return Meta.decode(row)
-    row = store.get(Family.META, META_0_KEY)
-    return Meta() if row is None else Meta.decode_0(row)
 
 
 def _refusal(error: RaftkvError) -> bytes:

@@ -6,6 +6,9 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
+from raftkv.kv.overlay import StateReader
+from raftkv.kv.store import Family
+
 META_KEY: Final = b"meta"
 META_0_KEY: Final = b"state"
 """Where raftkv 0.1.0 kept the row, without the log's hash and the cluster version."""
@@ -64,3 +67,12 @@ class Meta:
         meta = cls(*_META_0.unpack_from(row))
         meta.compaction_cursor = row[_META_0.size :]
         return meta
+
+
+def read_meta(view: StateReader) -> Meta:
+    """The scalars that a store holds; those of an empty store if it has none."""
+    row = view.get(Family.META, META_KEY)
+    if row is not None:
+        return Meta.decode(row)
+    row = view.get(Family.META, META_0_KEY)
+    return Meta() if row is None else Meta.decode_0(row)

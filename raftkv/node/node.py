@@ -71,6 +71,8 @@ class Node:
         identity, config, stores = self._identity, self._config, self._stores
         recovered = await recover(identity, config, stores, self._rng)
         require_version(recovered.machine.cluster_version, config.versions)
+        if identity.stage is Stage.REFOUNDING:
+            self._log.warning("new_cluster_begun", incarnation=f"{identity.incarnation:016x}")
         if identity.stage is not Stage.MEMBER:
             # From now on log and state are there, or have been lost.
             self._save(replace(identity, stage=Stage.MEMBER, membership=b""))

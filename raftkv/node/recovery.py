@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, replace
 from random import Random
 
 from raftkv.errors import DamagedData
 from raftkv.kv.machine import StateMachine
-from raftkv.node.config import NodeConfig, NodeStores
+from raftkv.kv.new_cluster import begin_new_cluster
+from raftkv.node.config import NodeConfig, NodeStores, require_version
 from raftkv.raft.entry import Entry, EntryKind, HardState, encode_version
 from raftkv.raft.log import Log
 from raftkv.raft.membership import MembershipCodec
 from raftkv.raft.raft import Raft
 from raftkv.raft.ready import PersistedState
+from raftkv.raft.running_hash import UNKNOWN, next_hash
 from raftkv.storage.damage import rebuild_advice
 from raftkv.storage.identity import DirectoryIdentity, Stage
 from raftkv.storage.ports import LogStore, RecoveredLog, Start, Starts
@@ -45,13 +48,12 @@ async def recover(
     if not recovered.entries and recovered.hard_state == HardState() and not machine.applied_index:
         recovered = await _begin_log(log_store, identity, recovered)
     recovered = await _reconcile(identity.node_id, log_store, recovered, machine)
-    log = Log(
-        recovered.compacted_index,
-        recovered.compacted_term,
-        recovered.entries,
-        recovered.compacted_hash,
-    )
-    _require_one_history(log, machine)
+    log = log_of(recovered)
+    require_one_history(log, machine)
+    if identity.stage is Stage.REFOUNDING:
+        machine = await _refound(identity, config, stores, recovered, machine)
+        recovered = await _reconcile(identity.node_id, log_store, recovered, machine)
+        log = log_of(recovered)
     persisted = PersistedState(log, recovered.hard_state, machine.applied_index, machine.membership)
     raft = Raft(identity.node_id, config.raft, CODEC, rng, persisted)
     own = Start(recovered.starts.own.number + 1, rng.getrandbits(64))
@@ -83,7 +85,48 @@ async def _begin_log(
     return RecoveredLog(hard_state, 0, 0, entries, seed, recovered.starts)
 
 
-def _require_one_history(log: Log, machine: StateMachine) -> None:
+async def _refound(
+    identity: DirectoryIdentity,
+    config: NodeConfig,
+    stores: NodeStores,
+    recovered: RecoveredLog,
+    machine: StateMachine,
+) -> StateMachine:
+    """Make this node's log and state the beginning of the new cluster in `identity`.
+
+    All entries of the log are applied, committed or not. The state gets one more entry, the new
+    membership, so it is ahead of the log, as after a snapshot: `_reconcile` then ends the log
+    there, and nodes that join later begin with a snapshot. After a crash the next start goes on.
+    """
+    require_version(machine.cluster_version, config.versions)
+    if machine.membership != decode_membership(identity.membership):
+        log = log_of(recovered)
+        steps = machine.apply_in_steps(
+            recovered.entries[machine.applied_index - recovered.compacted_index :],
+            lambda index: log.hash(index) or UNKNOWN,
+        )
+        for _ in steps:
+            await asyncio.sleep(0)
+        term = max(recovered.hard_state.current_term, log.last_term) + 1
+        first = Entry(term, log.last_index + 1, EntryKind.MEMBERSHIP, identity.membership)
+        hash_there = next_hash(machine.applied_hash, first)
+        begin_new_cluster(stores.state.store, first, hash_there)
+    await stores.state.sync()
+    return StateMachine(stores.state.store, config.limits, config.step_units)
+
+
+def log_of(recovered: RecoveredLog) -> Log:
+    """The log in memory."""
+    return Log(
+        recovered.compacted_index,
+        recovered.compacted_term,
+        recovered.entries,
+        recovered.compacted_hash,
+    )
+
+
+def require_one_history(log: Log, machine: StateMachine) -> None:
+    """Raise `DamagedData` if the state is not that of this log."""
     index, hash_there = machine.applied_index, machine.applied_hash
     if log.contradicts(index, machine.applied_term, hash_there):
         raise DamagedData(
@@ -96,9 +139,21 @@ def _require_one_history(log: Log, machine: StateMachine) -> None:
 async def _reconcile(
     node_id: int, log_store: LogStore, recovered: RecoveredLog, machine: StateMachine
 ) -> RecoveredLog:
-    """Reset a log that does not belong to the state.
+    """Reset a log that does not belong to the state."""
+    log = reconciled(node_id, recovered, machine)
+    if log is not recovered:
+        # The term first: a log may not end with a later term than the node's.
+        if log.hard_state != recovered.hard_state:
+            await log_store.append(log.hard_state, [])
+        await log_store.reset(log.compacted_index, log.compacted_term, log.compacted_hash)
+    return log
 
-    A crash during the installation of a snapshot may leave the new state with the old log.
+
+def reconciled(node_id: int, recovered: RecoveredLog, machine: StateMachine) -> RecoveredLog:
+    """The log that belongs to the state: `recovered`, or an empty one after the state's last entry.
+
+    A crash during the installation of a snapshot may leave the new state with the old log. Raises
+    `DamagedData` if part of the state is lost.
     """
     applied = machine.applied_index
     if applied < recovered.compacted_index:
@@ -115,11 +170,9 @@ async def _reconcile(
         term = 0
     if term == machine.applied_term:
         return recovered
-    await log_store.reset(applied, machine.applied_term, machine.applied_hash)
     hard_state = recovered.hard_state
     if hard_state.current_term < machine.applied_term:
         hard_state = HardState(current_term=machine.applied_term)
-        await log_store.append(hard_state, [])
     return RecoveredLog(
         hard_state, applied, machine.applied_term, [], machine.applied_hash, recovered.starts
     )

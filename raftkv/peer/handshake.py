@@ -174,7 +174,8 @@ def check_hello(data: object, identity: PeerIdentity) -> Caller | HandshakeRefus
             Refusal.WRONG_INCARNATION,
             f"node {own} belongs to the cluster that was founded as {identity.incarnation:016x},"
             f" node {sender} to {hello.incarnation:016x}: the same settings were used to found two"
-            " clusters, and a node of one takes no part in the other",
+            " clusters, or one began as the other lost its majority (`raftkv recover`), and a node"
+            " of one takes no part in the other",
         )
     versions = VersionRange(hello.version_min, hello.version_max)
     if versions.minimum > identity.versions.maximum or versions.maximum < identity.versions.minimum:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import structlog
 
-from raftkv.errors import DirectoryInUse, DirectoryMismatch, DiskFull
+from raftkv.errors import ConfigurationError, DirectoryInUse, DirectoryMismatch, DiskFull
 from raftkv.files import make_private, sync_file, translated, write_durably
 from raftkv.storage.damage import damaged
 from raftkv.storage.identity import FORMAT_VERSION, DirectoryIdentity, Stage, decode_identity
@@ -101,6 +101,21 @@ def open_directory(
             directory.close()
             raise
     return directory
+
+
+def open_stopped_directory(path: Path) -> DataDirectory:
+    """Lock the data directory of a node that does not run, whichever node that is.
+
+    Raises `ConfigurationError` if it is not the data directory of a node, `DirectoryInUse` if its
+    node runs, and as `read_identity`.
+    """
+    if read_identity(path) is None:
+        raise ConfigurationError(
+            f"{path} is not the data directory of a node: it has no {_IDENTITY}. Fix: name the"
+            " data_dir of a node of the cluster, on the machine that has it."
+        )
+    with translated("opening the data directory", path):
+        return DataDirectory(path, _take_lock(path), DiskReserve(path, 0))
 
 
 def read_identity(path: Path) -> DirectoryIdentity | None:

@@ -17,11 +17,13 @@ FORMAT_VERSION = 2
 
 
 class Stage(enum.StrEnum):
-    """The stages in which a node becomes a member."""
+    """The stages in which a node becomes a member of its cluster, or of a new one."""
 
     FOUNDING = "founding"  # a founder of the cluster; no founder has voted yet
     JOINING = "joining"  # added to a running cluster, and not joined yet
     MEMBER = "member"  # log and state exist, and must exist from now on
+    # The majority was lost: this disk becomes a cluster of one node at its next start.
+    REFOUNDING = "refounding"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +32,9 @@ class DirectoryIdentity:
 
     `incarnation` is a random number, drawn when the cluster is founded, 0 before. `disk_id` is
     drawn when the directory is created. `membership` and `version` are the payloads that a founder
-    has stored for the log's first entries. `out_of_service` is the reason for which the node is out
-    of service, empty if it is in service.
+    has stored for the log's first entries; while refounding, `membership` is that of the new
+    cluster. `out_of_service` is the reason for which the node is out of service, empty if it is in
+    service.
     """
 
     cluster_id: int

@@ -69,14 +69,11 @@ class RocksLogStore:
 
     def recover(self) -> RecoveredLog:
         """Read the whole log. Raises `DamagedData` if a record is missing or damaged."""
-        with self._database.guarded("recovering the log"):
-            records = self._database.families[_FAMILY]
-            hard_state, starts = _hard_state(records), _starts(records)
-            index, term, running_hash = _compaction_point(records)
-            entries = list(_contiguous(_entries(records), index, term))
-        self._commit_index = hard_state.commit_index
-        self._last_index = entries[-1].index if entries else index
-        return RecoveredLog(hard_state, index, term, entries, running_hash, starts)
+        recovered = _recover(self._database)
+        entries = recovered.entries
+        self._commit_index = recovered.hard_state.commit_index
+        self._last_index = entries[-1].index if entries else recovered.compacted_index
+        return recovered
 
     async def append(self, hard_state: HardState | None, entries: Sequence[Entry]) -> None:
         """Write on the caller's thread, because rocksdict holds the GIL on any thread, and sync on
@@ -176,6 +173,18 @@ class RocksLogStore:
         await self._writer.run(self._database.sync)
 
 
+def read_closed_log(path: Path) -> RecoveredLog:
+    """Read the whole log below `path` and leave it as it is. No process may have it open.
+
+    Raises `StorageError`, and `DamagedData` if a record is missing or damaged.
+    """
+    database = RocksDatabase(path, (_FAMILY,), _TUNING, create=False, read_only=True)
+    try:
+        return _recover(database)
+    finally:
+        database.close()
+
+
 def _open(path: Path, open_tables_max: int) -> RocksDatabase:
     with translated("opening the log", path):
         if not path.exists():
@@ -185,6 +194,15 @@ def _open(path: Path, open_tables_max: int) -> RocksDatabase:
             # RocksDB would create a new log here, and this node would have lost its votes.
             raise damaged(f"{path} has lost its file CURRENT", path=path)
     return RocksDatabase(path, (_FAMILY,), _TUNING, create=True, open_tables_max=open_tables_max)
+
+
+def _recover(database: RocksDatabase) -> RecoveredLog:
+    with database.guarded("recovering the log"):
+        records = database.families[_FAMILY]
+        hard_state, starts = _hard_state(records), _starts(records)
+        index, term, running_hash = _compaction_point(records)
+        entries = list(_contiguous(_entries(records), index, term))
+    return RecoveredLog(hard_state, index, term, entries, running_hash, starts)
 
 
 def _hard_state(records: Rdict) -> HardState:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rocksdict import (
+    AccessType,
     BlockBasedIndexType,
     BlockBasedOptions,
     Cache,
@@ -84,8 +85,9 @@ class RocksDatabase:
         *,
         create: bool,
         open_tables_max: int = OPEN_TABLES_MAX,
+        read_only: bool = False,
     ) -> None:
-        """Open with all `families`.
+        """Open with all `families`. A database that is opened to read only stays as it is.
 
         Raises `StorageError`, and `DamagedData` if it can't be read.
         """
@@ -103,6 +105,7 @@ class RocksDatabase:
                     name: _options(tuning, cache, create=create, marked=name in marked)
                     for name in families
                 },
+                access_type=AccessType.read_only() if read_only else AccessType.read_write(),
             )
         self.families: dict[str, Rdict] = {
             name: self._database.get_column_family(name) for name in families

@@ -36,6 +36,7 @@ from raftkv.storage.verification import (
 )
 from raftkv.storage.writer import WriterThread, nothing
 
+_POINTER = "CURRENT"
 _LIVE_NAME = re.compile(r"state-([1-9][0-9]*)")
 
 
@@ -52,14 +53,14 @@ class RocksStateStorage:
         """
         self._path = path
         self._open_tables_max = open_tables_max
-        self._pointer = path / "CURRENT"
+        self._pointer = path / _POINTER
         self._incoming = path / "incoming"
         self._checkpoints = path / "checkpoints"
         self._discarded = path / "discarded"
         self._numbers = count(1)
         with translated("opening the state", path):
             path.mkdir(exist_ok=True)
-            live = self._live_directory()
+            live = live_directory(path)
             self._remove_leftovers(live)
             self._store = self._open(live or self._path / "state-1", create=live is None)
         self._replaced: RocksStateStore | None = None
@@ -206,19 +207,6 @@ class RocksStateStorage:
             sync_file(self._path.parent)
         return store
 
-    def _live_directory(self) -> Path | None:
-        """The directory that CURRENT names; None if there is no state yet."""
-        try:
-            name = self._pointer.read_text(errors="replace").removesuffix("\n")
-        except FileNotFoundError:
-            return None
-        directory = self._path / name
-        if _LIVE_NAME.fullmatch(name) is None or not directory.is_dir():
-            raise damaged(
-                f"{self._pointer} names {name!r}, which is not a state here", path=self._pointer
-            )
-        return directory
-
     def _remove_leftovers(self, live: Path | None) -> None:
         for path in (self._incoming, self._checkpoints, self._discarded):
             remove_tree(path)
@@ -233,6 +221,22 @@ class RocksStateStorage:
         doomed = self._discarded / str(next(self._numbers))
         path.rename(doomed)
         self._writer.start(lambda: remove_tree(doomed))
+
+
+def live_directory(path: Path) -> Path | None:
+    """The live state below `path`, which CURRENT names; None if there is no state yet.
+
+    Raises `DamagedData`.
+    """
+    pointer = path / _POINTER
+    try:
+        name = pointer.read_text(errors="replace").removesuffix("\n")
+    except FileNotFoundError:
+        return None
+    directory = path / name
+    if _LIVE_NAME.fullmatch(name) is None or not directory.is_dir():
+        raise damaged(f"{pointer} names {name!r}, which is not a state here", path=pointer)
+    return directory
 
 
 def _number(directory: Path) -> int:

@@ -31,7 +31,14 @@ _TUNING = Tuning(
 class RocksStateStore:
     """A `StateStore` on disk, for one thread. Only its owner syncs and closes it."""
 
-    def __init__(self, path: Path, *, create: bool, open_tables_max: int = OPEN_TABLES_MAX) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        create: bool,
+        open_tables_max: int = OPEN_TABLES_MAX,
+        read_only: bool = False,
+    ) -> None:
         """Open the state below `path`. Raises `DamagedData` if it is not complete."""
         self.database = RocksDatabase(
             path,
@@ -39,6 +46,7 @@ class RocksStateStore:
             _TUNING,
             create=create,
             open_tables_max=open_tables_max,
+            read_only=read_only,
         )
         # The database's own dictionaries, which it empties when it is closed. A Family is a str.
         self._families = self.database.families
