@@ -56,7 +56,9 @@ BELOW_NODE = ALLOWED["raftkv.kv"] | {
 ALLOWED["raftkv.storage"] = BELOW_NODE
 ALLOWED["raftkv.peer"] = BELOW_NODE | {"raftkv.backoff", "raftkv.storage.ports", "raftkv.tls"}
 ALLOWED["raftkv.node"] = BELOW_NODE | {"raftkv.storage", "raftkv.peer", "raftkv.config"}
-ALLOWED["raftkv.server"] = ALLOWED["raftkv.node"] | {"raftkv.node", "raftkv.tls"}
+ALLOWED["raftkv.server"] = ALLOWED["raftkv.node"] | {
+    *("raftkv.node", "raftkv.tls", "raftkv.config_sources")
+}
 ALLOWED["raftkv.client"] = frozenset(
     {
         *("raftkv.errors", "raftkv.arguments", "raftkv.backoff", "raftkv.rpc"),

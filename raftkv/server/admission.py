@@ -6,6 +6,7 @@ import asyncio
 from hashlib import blake2b
 from weakref import WeakValueDictionary
 
+from raftkv.config import Settings
 from raftkv.errors import Overloaded, ShuttingDown
 
 # Long enough for a full node to answer a few hundred requests; clients add jitter of their own.
@@ -29,6 +30,10 @@ class Admission:
         self.requests = 0
         self.bytes = 0
         self._shares: WeakValueDictionary[str, ClientShare] = WeakValueDictionary()
+
+    def apply(self, settings: Settings) -> None:
+        """Use the bound per client of these settings for later requests."""
+        self._requests_per_client_max = settings.requests_per_client_max
 
     def client(self, peer: str) -> ClientShare:
         """The share of the client of a connection, with `peer` as gRPC names it.

@@ -120,6 +120,10 @@ class CallIntake(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic i
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
         return self._handlers.get(details.method)
 
+    def open_calls(self) -> dict[str, int]:
+        """The number of open calls of each kind that has any."""
+        return self._slots.open_calls()
+
     # ---- one call ------------------------------------------------------------------
 
     async def _serve_unary(
@@ -224,6 +228,10 @@ class CallSlots:
     def __init__(self) -> None:
         self._total: dict[CallKind, int] = {}
         self._of_connection: dict[tuple[CallKind, str], int] = {}
+
+    def open_calls(self) -> dict[str, int]:
+        """The number of open calls of each kind that has any."""
+        return {kind.name: count for kind, count in self._total.items() if count}
 
     def enter(self, kind: CallKind, peer: str) -> None:
         """Take a slot. Raises `Overloaded` if there is none."""

@@ -53,6 +53,10 @@ class WatchService:
         self._synced = SyncedWatchers(node, settings.watch_progress_interval_ms / 1000)
         self._streams: dict[ResponseStream, None] = {}
 
+    def apply(self, settings: Settings) -> None:
+        """Use the bounds of these settings for streams that are opened from now on."""
+        self._settings = settings
+
     def end_streams(self) -> None:
         """Send queued responses and end every stream: clients resume at another node."""
         for stream in self._streams:
