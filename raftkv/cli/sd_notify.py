@@ -30,10 +30,6 @@ class Notifier:
         self._watchdog_s = _watchdog_s(environ)
         self._unsent: dict[str, str] = {}
         self._status = ""
-        self._socket: socket.socket | None = None
-        if self._address:
-            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-            self._socket.setblocking(False)
 
     def ready(self) -> None:
         """The node has started; from now on systemd expects signs of life, if it has a watchdog."""
@@ -47,7 +43,7 @@ class Notifier:
         """Report what `describe` says whenever it changes, and that the event loop turns, until
         cancelled.
         """
-        if self._socket is None:
+        if not self._address:
             return
         interval_s = min(STATUS_INTERVAL_S, self._watchdog_s * WATCHDOG_SHARE or STATUS_INTERVAL_S)
         while True:
@@ -59,13 +55,15 @@ class Notifier:
 
     def _send(self, message: dict[str, str]) -> None:
         self._unsent |= message
-        if self._socket is None or not self._unsent:
+        if not self._address or not self._unsent:
             return
         lines = "\n".join(f"{name}={value}" for name, value in self._unsent.items())
         try:
-            self._socket.sendto(lines.encode(), self._address)
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+                sender.setblocking(False)
+                sender.sendto(lines.encode(), self._address)
         except OSError:
-            return  # its queue is full, or it is not there for a moment
+            return  # the queue of the socket is full, or the socket is not there for a moment
         self._unsent.clear()
 
 
