@@ -24,9 +24,21 @@ RUN tools/bin/pip wheel --no-deps --no-build-isolation --wheel-dir wheels . \
  && tools/bin/pip --python /opt/raftkv/bin/python install --no-deps wheels/*.whl
 
 FROM ${BASE_IMAGE}
+# The group root may write there too: a container with any other uid has that group.
 RUN useradd --no-log-init --uid 7411 --no-create-home --home-dir /var/lib/raftkv raftkv \
- && install --directory --owner raftkv --group raftkv --mode 0700 /var/lib/raftkv /etc/raftkv
-ENV PATH=/opt/raftkv/bin:$PATH RAFTKV_DATA_DIR=/var/lib/raftkv/data
+ && install --directory --owner raftkv --group root --mode 0770 /var/lib/raftkv /etc/raftkv
+ENV PATH=/opt/raftkv/bin:$PATH HOME=/var/lib/raftkv RAFTKV_DATA_DIR=/var/lib/raftkv/data
+# Where the node listens for clients, for the health check; over TLS raftkvs://127.0.0.1:7411.
+ENV HEALTHCHECK_ADDRESS=127.0.0.1:7411
+HEALTHCHECK --interval=10s --timeout=5s --retries=3 --start-period=30s \
+  CMD raftkv health "$HEALTHCHECK_ADDRESS" --timeout 3
+ARG VERSION=unknown
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="raftkv" \
+  org.opencontainers.image.description="Raft-replicated key-value store, locks and elections" \
+  org.opencontainers.image.licenses="Apache-2.0" \
+  org.opencontainers.image.version="$VERSION" \
+  org.opencontainers.image.revision="$REVISION"
 USER raftkv
 WORKDIR /var/lib/raftkv
 EXPOSE 7411 7511

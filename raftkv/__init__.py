@@ -70,11 +70,13 @@ if TYPE_CHECKING:
         WatchEvent as WatchEvent,
     )
     from raftkv.client.model.status import (
+        ConfigReload as ConfigReload,
         Member as Member,
         NodeStatus as NodeStatus,
         PeerStatus as PeerStatus,
         Reachability as Reachability,
         Role as Role,
+        SettingChange as SettingChange,
     )
     from raftkv.client.model.users import (
         KeyAccess as KeyAccess,

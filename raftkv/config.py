@@ -45,10 +45,20 @@ LOG_FORMATS = ("console", "json")
 
 
 def setting(
-    default: Any, doc: str, *, minimum: int | None = None, maximum: int | None = None
+    default: Any,
+    doc: str,
+    *,
+    minimum: int | None = None,
+    maximum: int | None = None,
+    live: bool = False,
 ) -> Any:
-    """A dataclass field with its description and its inclusive range."""
-    return field(default=default, metadata={"doc": doc, "minimum": minimum, "maximum": maximum})
+    """A dataclass field with its description, its inclusive range, and whether it is `live`: a
+    running node can change it.
+    """
+    return field(
+        default=default,
+        metadata={"doc": doc, "minimum": minimum, "maximum": maximum, "live": live},
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,10 +141,10 @@ class Settings:
         " cluster that requires authentication, if it has no certificate of a node",
     )
     open_health: bool = setting(
-        True, "answer grpc.health.v1 to callers that are not authenticated as well"
+        True, "answer grpc.health.v1 to callers that are not authenticated as well", live=True
     )
     open_reflection: bool = setting(
-        False, "answer gRPC reflection to callers that are not authenticated as well"
+        False, "answer gRPC reflection to callers that are not authenticated as well", live=True
     )
     allow_insecure_network: bool = setting(
         False, "listen off loopback although not everything is encrypted and authenticated"
@@ -162,7 +172,7 @@ class Settings:
         4096, "batches of clients this node has in flight", minimum=1, maximum=1 << 20
     )
     requests_per_client_max: int = setting(
-        1024, "requests one client connection has in flight", minimum=1, maximum=1 << 20
+        1024, "requests one client connection has in flight", minimum=1, maximum=1 << 20, live=True
     )
     log_retained_bytes: int = setting(
         32 << 20, "log kept after a compaction for nodes that lag", minimum=0, maximum=1 << 40
@@ -178,16 +188,17 @@ class Settings:
         maximum=1 << 40,
     )
     watches_max: int = setting(
-        100_000, "watches of all clients of this node", minimum=1, maximum=1 << 24
+        100_000, "watches of all clients of this node", minimum=1, maximum=1 << 24, live=True
     )
     watches_per_stream_max: int = setting(
-        10_000, "watches on one client's stream", minimum=1, maximum=1 << 20
+        10_000, "watches on one client's stream", minimum=1, maximum=1 << 20, live=True
     )
     watch_buffer_bytes_max: int = setting(
         4 << 20,
         "events buffered for a slow watch stream; further events are read from history",
         minimum=1 << 10,
         maximum=1 << 30,
+        live=True,
     )
     watch_progress_interval_ms: int = setting(
         10_000,
@@ -196,12 +207,16 @@ class Settings:
         maximum=3_600_000,
     )
     request_timeout_ms_default: int = setting(
-        5_000, "the timeout of a request that states none", minimum=1, maximum=3_600_000
+        5_000, "the timeout of a request that states none", minimum=1, maximum=3_600_000, live=True
     )
     request_timeout_ms_max: int = setting(
-        60_000, "the longest timeout that a request may state", minimum=1, maximum=3_600_000
+        60_000,
+        "the longest timeout that a request may state",
+        minimum=1,
+        maximum=3_600_000,
+        live=True,
     )
-    log_level: str = setting("info", "debug, info, warning or error")
+    log_level: str = setting("info", "debug, info, warning or error", live=True)
     log_format: str = setting("console", "console or json")
     trace_messages: str = setting(
         "",
@@ -456,6 +471,10 @@ class Settings:
             f"what this node advertises, {own.peer}/{own.client}",
             "make peer_advertise and client_advertise agree with the list",
         )
+
+
+LIVE_SETTINGS = tuple(each.name for each in fields(Settings) if each.metadata.get("live"))
+"""The settings that a running node can change."""
 
 
 def split_address(key: str, address: str) -> tuple[str, int]:

@@ -14,7 +14,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from raftkv.config import Settings, default_of
 from raftkv.errors import ConfigurationError
@@ -78,9 +78,14 @@ class Loaded:
         return "\n".join(lines)
 
     def _value(self, name: str) -> object:
-        if name.startswith(LIMITS_PREFIX):
-            return getattr(self.settings.limits, name.removeprefix(LIMITS_PREFIX))
-        return getattr(self.settings, name)
+        return value_of(self.settings, name)
+
+
+def value_of(settings: Settings, name: str) -> object:
+    """The value of a setting by its dotted name."""
+    if name.startswith(LIMITS_PREFIX):
+        return getattr(settings.limits, name.removeprefix(LIMITS_PREFIX))
+    return getattr(settings, name)
 
 
 def load(file: Path | None, environ: Mapping[str, str], flags: Mapping[str, str | bool]) -> Loaded:
@@ -88,19 +93,60 @@ def load(file: Path | None, environ: Mapping[str, str], flags: Mapping[str, str 
 
     `flags` maps dotted names to the values that the command line gives, and has no other entries.
     """
+    return _build(*_merged(file, environ, flags, _raise))
+
+
+def check(
+    file: Path | None, environ: Mapping[str, str], flags: Mapping[str, str | bool]
+) -> tuple[Loaded | None, list[ConfigurationError]]:
+    """Every problem that can be told from the sources, and the settings without the invalid values.
+
+    No settings if nothing can be left out. Without a problem the settings are those of `load`.
+    """
+    problems: list[ConfigurationError] = []
+    values, origins = _merged(file, environ, flags, problems.append)
+    while True:
+        try:
+            return _build(values, dict(origins)), problems
+        except ConfigurationError as error:
+            problems.append(error)
+            if values.pop(error.facts["key"], None) is None:
+                return None, problems
+
+
+Report: TypeAlias = Callable[[ConfigurationError], None]
+"""What is done with a problem of one value."""
+
+
+def _raise(error: ConfigurationError) -> None:
+    raise error from None
+
+
+def _merged(
+    file: Path | None,
+    environ: Mapping[str, str],
+    flags: Mapping[str, str | bool],
+    report: Report,
+) -> tuple[dict[str, object], dict[str, str]]:
+    """The values that the sources give, and the origin of every setting."""
     values: dict[str, object] = {}
     origins = dict.fromkeys(DEFAULTS, "default")
-    from_file = _from_file(file) if file else {}
-    for source in (from_file, _from_environment(environ), _from_flags(flags)):
+    from_file = _from_file(file, report) if file else {}
+    for source in (from_file, _from_environment(environ, report), _from_flags(flags, report)):
         for name, (value, origin) in source.items():
             values[name] = value
             origins[name] = origin
+    return values, origins
+
+
+def _build(values: Mapping[str, object], origins: dict[str, str]) -> Loaded:
     limits = {
-        name.removeprefix(LIMITS_PREFIX): values.pop(name)
-        for name in list(values)
+        name.removeprefix(LIMITS_PREFIX): value
+        for name, value in values.items()
         if name.startswith(LIMITS_PREFIX)
     }
-    arguments: dict[str, Any] = {**values, "limits": Limits(**_positive(limits, origins))}
+    others = {name: value for name, value in values.items() if not name.startswith(LIMITS_PREFIX)}
+    arguments: dict[str, Any] = {**others, "limits": Limits(**_positive(limits, origins))}
     try:
         settings = Settings(**arguments)
     except ConfigurationError as error:
@@ -114,27 +160,37 @@ def load(file: Path | None, environ: Mapping[str, str], flags: Mapping[str, str 
 Source = Mapping[str, tuple[object, str]]
 
 
-def _from_file(file: Path) -> Source:
+def _from_file(file: Path, report: Report) -> Source:
     try:
         document = tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ConfigurationError(
-            f"configuration file {file} does not exist. Fix: correct --config or RAFTKV_CONFIG."
-        ) from None
+        report(
+            ConfigurationError(
+                f"configuration file {file} does not exist. Fix: correct --config or RAFTKV_CONFIG."
+            )
+        )
+        return {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigurationError(f"configuration file {file} can't be read: {error}.") from None
+        report(ConfigurationError(f"configuration file {file} can't be read: {error}."))
+        return {}
     origin = f"file {file}"
     flat = {name: value for name, value in document.items() if name != "limits"}
     limits = document.get("limits", {})
     if not isinstance(limits, dict):
-        raise _mistyped("limits", limits, origin, "a table of limits")
+        report(_mistyped("limits", limits, origin, "a table of limits"))
+        limits = {}
     flat.update({f"{LIMITS_PREFIX}{name}": value for name, value in limits.items()})
-    for name in flat:
-        _check_known(name, name, origin, DEFAULTS)
-    return {name: (_from_toml(name, value, origin), origin) for name, value in flat.items()}
+    found: dict[str, tuple[object, str]] = {}
+    for name, value in flat.items():
+        try:
+            _check_known(name, name, origin, DEFAULTS)
+            found[name] = (_from_toml(name, value, origin), origin)
+        except ConfigurationError as error:
+            report(error)
+    return found
 
 
-def _from_environment(environ: Mapping[str, str]) -> Source:
+def _from_environment(environ: Mapping[str, str], report: Report) -> Source:
     names = {variable_of(name): name for name in DEFAULTS}
     found: dict[str, tuple[object, str]] = {}
     for variable, text in environ.items():
@@ -143,18 +199,24 @@ def _from_environment(environ: Mapping[str, str]) -> Source:
         if variable not in names and SERVICE_LINK.fullmatch(variable):
             continue
         origin = f"environment {variable}"
-        _check_known(variable, variable, "the environment", names)
-        found[names[variable]] = (_from_text(names[variable], text, origin), origin)
+        try:
+            _check_known(variable, variable, "the environment", names)
+            found[names[variable]] = (_from_text(names[variable], text, origin), origin)
+        except ConfigurationError as error:
+            report(error)
     return found
 
 
-def _from_flags(flags: Mapping[str, str | bool]) -> Source:
+def _from_flags(flags: Mapping[str, str | bool], report: Report) -> Source:
     found: dict[str, tuple[object, str]] = {}
     for name, value in flags.items():
         origin = f"flag {flag_of(name)}"
-        _check_known(name, name, "the command line", DEFAULTS)
-        parsed = value if isinstance(value, bool) else _from_text(name, value, origin)
-        found[name] = (parsed, origin)
+        try:
+            _check_known(name, name, "the command line", DEFAULTS)
+            parsed = value if isinstance(value, bool) else _from_text(name, value, origin)
+            found[name] = (parsed, origin)
+        except ConfigurationError as error:
+            report(error)
     return found
 
 

@@ -122,9 +122,15 @@ def size_bytes(directory: Path) -> int:
 
 
 def require_private(path: Path, setting: str) -> None:
-    """Raise `ConfigurationError` if others than its owner may read or write the file at `path`."""
-    mode = stat.S_IMODE(path.stat().st_mode)
-    if mode & 0o077:
+    """Raise `ConfigurationError` if others than its owner may read or write the file at `path`.
+
+    A file of root's may be readable by its group as well, if this process is not root's: so the
+    volumes of Kubernetes' secrets are.
+    """
+    status = path.stat()
+    mode = stat.S_IMODE(status.st_mode)
+    given_by_root = status.st_uid == 0 and os.geteuid() != 0
+    if mode & (0o037 if given_by_root else 0o077):
         raise ConfigurationError(
             f"{setting} is {path}, which others than its owner may read or write (mode"
             f" {mode:04o}). Fix: chmod 600 {path}.",

@@ -58,7 +58,9 @@ BELOW_NODE = ALLOWED["raftkv.kv"] | {
 ALLOWED["raftkv.storage"] = BELOW_NODE
 ALLOWED["raftkv.peer"] = BELOW_NODE | {"raftkv.backoff", "raftkv.storage.ports", "raftkv.tls"}
 ALLOWED["raftkv.node"] = BELOW_NODE | {"raftkv.storage", "raftkv.peer", "raftkv.config"}
-ALLOWED["raftkv.server"] = ALLOWED["raftkv.node"] | {"raftkv.node", "raftkv.tls", "raftkv.http"}
+ALLOWED["raftkv.server"] = ALLOWED["raftkv.node"] | {
+    *("raftkv.node", "raftkv.tls", "raftkv.http", "raftkv.config_sources")
+}
 # On a thread of its own: it reads what the node's event loop has published, and nothing else.
 ALLOWED["raftkv.http"] = frozenset({"raftkv.errors", "raftkv.logs", "raftkv.metrics"})
 ALLOWED["raftkv.client"] = frozenset(

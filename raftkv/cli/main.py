@@ -16,6 +16,7 @@ from raftkv.cli import (
     bench,
     certs_commands,
     cluster_commands,
+    config_commands,
     delete_command,
     dev,
     drain,
@@ -183,7 +184,7 @@ ACCESS = "Users and rights"
 app.command(rich_help_panel=NODES)(serve.serve)
 app.command(rich_help_panel=NODES)(dev.dev)
 app.command(rich_help_panel=NODES)(node_commands.health)
-app.add_typer(node_commands.config_app, name="config", rich_help_panel=NODES)
+app.add_typer(config_commands.app, name="config", rich_help_panel=NODES)
 app.add_typer(node_commands.secret_app, name="secret", rich_help_panel=NODES)
 app.add_typer(certs_commands.app, name="certs", rich_help_panel=NODES)
 app.command(rich_help_panel=KEYS)(kv_commands.put)

@@ -1,4 +1,4 @@
-"""`raftkv health`, `raftkv config show` and `raftkv secret new`: commands about one node."""
+"""`raftkv health` and `raftkv secret new`: commands about one node."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from raftkv.cli import settings_flags as flags
-from raftkv.cli.client_command import Output, options_of
-from raftkv.cli.output import print_json, print_table, print_values
+from raftkv.cli.client_command import options_of
+from raftkv.cli.output import print_values
 from raftkv.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -66,42 +65,6 @@ def check_health(address: str, timeout_s: float, tls: Tls | None) -> None:
             f"the node at {address} does not serve: it has not caught up yet, is"
             " stopping, waits for other nodes or is out of service: `raftkv status` says more"
         )
-
-
-config_app = typer.Typer(no_args_is_help=True, help="Look at a node's settings.")
-
-
-@config_app.callback()
-def _config() -> None: ...
-
-
-@config_app.command("show")
-def config_show(
-    context: typer.Context,
-    config: flags.Config = None,
-    node_id: flags.NodeId = None,
-    assignments: flags.Assignments = None,
-    origin: Annotated[
-        bool, typer.Option("--origin", help="Say where each value comes from.")
-    ] = False,
-) -> None:
-    """Every setting that `raftkv serve` would start with, from file, environment and flags.
-
-    Printed as a TOML file that says the same, with what each setting means.
-    """
-    loaded = flags.load_settings(config, {"node_id": node_id}, assignments)
-    rows = loaded.rows()
-    if options_of(context).output is Output.JSON:
-        print_json(
-            {
-                name: {"value": value, "origin": place} if origin else value
-                for name, value, place in rows
-            }
-        )
-    elif origin:
-        print_table(["setting", "value", "origin"], rows)
-    else:
-        typer.echo(loaded.as_toml())
 
 
 secret_app = typer.Typer(no_args_is_help=True, help="Make the secret of a cluster.")

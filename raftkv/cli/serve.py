@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -18,7 +22,7 @@ from raftkv.errors import (
 
 if TYPE_CHECKING:
     from raftkv.config import Settings
-    from raftkv.logs import Logger
+    from raftkv.server.process import NodeProcess
 
 
 def serve(
@@ -44,9 +48,12 @@ def serve(
 
     A setting comes from its flag, else from RAFTKV_<NAME>, else from the TOML file, else from
     its default. SIGTERM or Ctrl-C stops the node gracefully: it hands leadership on first.
-    SIGHUP is ignored: a node outlives its terminal. Logs go to standard error.
+    SIGHUP reads the settings again, as `raftkv config reload` does: a node outlives its terminal.
+    SIGUSR1 writes tasks and queues to the log. Logs go to standard error. Under systemd, use
+    Type=notify.
     """
-    loaded = flags.load_settings(
+    read = functools.partial(
+        _read_settings,
         config,
         {
             "node_id": node_id,
@@ -67,10 +74,16 @@ def serve(
         },
         assignments,
     )
-    raise typer.Exit(run(loaded.settings))
+    raise typer.Exit(run(read))
 
 
-def run(settings: Settings) -> ExitCode:
+def _read_settings(
+    config: Path | None, given: Mapping[str, str | bool | None], assignments: list[str] | None
+) -> Settings:
+    return flags.load_settings(config, given, assignments).settings
+
+
+def run(read_settings: Callable[[], Settings]) -> ExitCode:
     """Run a node until it stops; the exit code is the reason."""
     import os
 
@@ -80,21 +93,26 @@ def run(settings: Settings) -> ExitCode:
 
     # Only this user may access the files of this process: data, snapshots, traces.
     os.umask(0o077)
+    settings = read_settings()
     resources.raise_soft_limit()
     logs.configure(settings.log_format, settings.log_level)
-    return event_loop.run(_serve(settings))
+    return event_loop.run(_serve(settings, read_settings))
 
 
-async def _serve(settings: Settings) -> ExitCode:
+async def _serve(settings: Settings, read_settings: Callable[[], Settings]) -> ExitCode:
     import asyncio
+    import os
 
     from raftkv import logs
     from raftkv.cli.event_loop import collect_garbage
+    from raftkv.cli.sd_notify import Notifier
     from raftkv.server.process import NodeProcess
 
     log = logs.get_logger(node=settings.node_id)
-    signalled = asyncio.create_task(_signalled(log))
-    process = NodeProcess(settings)
+    process = NodeProcess(settings, read_settings=read_settings)
+    signalled = asyncio.create_task(_signalled(process))
+    notifier = Notifier(os.environ)
+    notifying = asyncio.create_task(notifier.run(process.describe))
     try:
         # Before the data directory is created: a node that can't listen changes nothing on disk.
         check_free("client_listen", settings.client_listen)
@@ -108,6 +126,7 @@ async def _serve(settings: Settings) -> ExitCode:
             await asyncio.wait({starting})
             return ExitCode.OK
         starting.result()
+        notifier.ready()
         collecting = asyncio.create_task(collect_garbage())
         stopped = asyncio.create_task(process.wait_stopped())
         await asyncio.wait({stopped, signalled}, return_when=asyncio.FIRST_COMPLETED)
@@ -115,6 +134,7 @@ async def _serve(settings: Settings) -> ExitCode:
             log.info("signal_received", signal=signalled.result())
         reason = stopped.result() if stopped.done() else None
         collecting.cancel()
+        notifier.stopping()
         await process.stop()
         if isinstance(reason, RemovedFromCluster):
             # A requested end: exit with 0, so that a supervisor does not restart the process.
@@ -129,6 +149,8 @@ async def _serve(settings: Settings) -> ExitCode:
     except InvariantViolation as violation:
         log.exception("safety_check_failed", invariant=violation.invariant)
         return ExitCode.INVARIANT
+    finally:
+        notifying.cancel()
     return ExitCode.OK
 
 
@@ -161,9 +183,10 @@ def check_free(key: str, address: str) -> None:
         ) from None
 
 
-async def _signalled(log: Logger) -> str:
+async def _signalled(process: NodeProcess) -> str:
     """The name of the first signal that stops this process. A second one ends it at once, which
-    loses no acknowledged write.
+    loses no acknowledged write. Meanwhile SIGHUP reloads the settings, and SIGUSR1 writes what the
+    node does to the log.
     """
     import asyncio
     import os
@@ -179,9 +202,24 @@ async def _signalled(log: Logger) -> str:
             os._exit(128 + number)
         first.set_result(number.name)
 
+    reloading: set[asyncio.Task[None]] = set()
+
+    def reload() -> None:
+        task = loop.create_task(_reload(process))
+        reloading.add(task)
+        task.add_done_callback(reloading.discard)
+
     for number in (signal.SIGTERM, signal.SIGINT):
         if not ignored(number):
             loop.add_signal_handler(number, note, number)
-    # There is nothing to reload: settings are read at the start, and logs go to a stream.
-    loop.add_signal_handler(signal.SIGHUP, log.info, "signal_ignored")
+    if not ignored(signal.SIGHUP):
+        loop.add_signal_handler(signal.SIGHUP, reload)
+    if not ignored(signal.SIGUSR1):
+        loop.add_signal_handler(signal.SIGUSR1, process.dump)
     return await first
+
+
+async def _reload(process: NodeProcess) -> None:
+    # The log has the reason of a failure.
+    with suppress(ConfigurationError):
+        await process.reload_settings()

@@ -101,6 +101,13 @@ def load_settings(
     """Settings from the flags that were given, the environment and the file."""
     from raftkv.config_sources import load
 
+    return load(config, os.environ, given_flags(flags, assignments))
+
+
+def given_flags(
+    flags: Mapping[str, str | bool | None], assignments: Sequence[str] | None
+) -> dict[str, str | bool]:
+    """The flags that were given and the assignments of --set, by the dotted names of settings."""
     given = {name: value for name, value in flags.items() if value is not None}
     for assignment in assignments or ():
         name, equals, value = assignment.partition("=")
@@ -109,4 +116,4 @@ def load_settings(
                 f"--set {assignment} has no value. Fix: write --set name=value.", key=name
             )
         given[name.strip().replace("-", "_")] = value
-    return load(config, os.environ, given)
+    return given

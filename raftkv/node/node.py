@@ -275,6 +275,15 @@ class Node:
         heard.add(self.node_id)
         return quorum.agreed(self.membership, lambda member: int(member in heard)) == 1
 
+    def queues(self) -> dict[str, int]:
+        """What waits at this moment, by name."""
+        core = self.core
+        return {
+            "proposals_pending": self.driver.proposals_pending,
+            "entries_uncommitted": core.log.last_index - core.commit_index,
+            "entries_unapplied": core.commit_index - core.last_applied,
+        }
+
     def _disk_bytes(self) -> int:
         """0 if the system reports none: a node that can't measure its disk still has a status."""
         try:

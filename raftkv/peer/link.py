@@ -86,6 +86,11 @@ class PeerLink:
         """The address of the connection, or of the next attempt."""
         return self._addresses[self._attempt % len(self._addresses)]
 
+    @property
+    def queued_bytes(self) -> int:
+        """The bytes of frames that wait to be written."""
+        return self._outbox.control.bytes + self._outbox.bulk.bytes
+
     def readdress(self, addresses: Sequence[str]) -> None:
         """Replace the peer's addresses; the first is the most likely one."""
         if self._addresses == tuple(addresses) or not addresses:

@@ -95,6 +95,10 @@ class GrpcPeerLinks:
             checkpoint.path,
         )
 
+    def queued_bytes(self) -> dict[int, int]:
+        """The bytes of frames that wait to be written, by peer."""
+        return {peer: link.queued_bytes for peer, link in self._links}
+
     def leave(self) -> None:
         """This node is about to stop: peers that disconnect are no longer reported as a fault."""
         for _, link in self._links:

@@ -150,6 +150,7 @@ _OF_SERVICES: Final[Mapping[str, Mapping[str, Requirement]]] = {
         ),
         "TransferLeader": _CLUSTER,
         "SetLogLevel": _admin(AdminRight.MAINTENANCE),
+        "ReloadConfig": _CLUSTER,
     },
     f"{PACKAGE}.Auth": {
         "Authenticate": Requirement("nothing but the password in it", open=_always),

@@ -6,6 +6,7 @@ import asyncio
 from hashlib import blake2b
 from weakref import WeakValueDictionary
 
+from raftkv.config import Settings
 from raftkv.errors import Overloaded, ShuttingDown
 from raftkv.metrics import table
 from raftkv.metrics.samples import SampleSet
@@ -34,6 +35,10 @@ class Admission:
         self._shares: WeakValueDictionary[str, ClientShare] = WeakValueDictionary()
         self.counts = RequestCounts()
         """The requests that have ended."""
+
+    def apply(self, settings: Settings) -> None:
+        """Use the bound per client of these settings for later requests."""
+        self._requests_per_client_max = settings.requests_per_client_max
 
     def client(self, peer: str) -> ClientShare:
         """The share of the client of a connection, with `peer` as gRPC names it.

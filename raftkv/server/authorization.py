@@ -68,6 +68,10 @@ class Authorizer:
         served: else whoever reaches the port could do everything.
         """
 
+    def apply(self, settings: Settings) -> None:
+        """Use these settings for what is open to callers that are not authenticated."""
+        self._settings = settings
+
     def requester(self, path: str, context: Context) -> Requester:
         """Who makes the call. Raises `Unauthenticated` for a caller that may not make it, whatever
         rights its user has, and `Unavailable` as `Authenticator.of_call`.

@@ -132,6 +132,10 @@ class CallIntake(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic i
             samples.set(table.OPEN_CALLS, count, kind)
         samples.set(table.UNREAD_REPLY_BYTES, self._traffic.bytes)
 
+    def open_calls(self) -> dict[str, int]:
+        """The number of open calls, by the name of their kind."""
+        return self._slots.open_calls()
+
     # ---- one call ------------------------------------------------------------------
 
     async def _serve_unary(

@@ -245,9 +245,10 @@ ANSWER_TRAVEL_S = 0.05
 ANSWER_EARLY_SHARE_MAX = 0.5
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Deadlines:
-    """The deadline of each request, in the event loop's time: a default, and a maximum.
+    """The deadline of each request, in the event loop's time: a default, and a maximum, which may
+    change at any time.
 
     A caller whose own deadline passes without a reply can't distinguish "not applied" from "maybe
     applied". So the deadline of a unary call is `answer_early_s` before its caller's.
@@ -265,6 +266,11 @@ class Deadlines:
             max_s=settings.request_timeout_ms_max / 1000,
             answer_early_s=settings.tick_ms / 1000 + ANSWER_TRAVEL_S,
         )
+
+    def apply(self, settings: Settings) -> None:
+        """Use these settings for later requests."""
+        self.default_s = settings.request_timeout_ms_default / 1000
+        self.max_s = settings.request_timeout_ms_max / 1000
 
     def of_pipeline(self, now: float, timeout_ms: int) -> float:
         """The deadline for the timeout that the client sent; 0: none."""

@@ -41,6 +41,7 @@ from raftkv.server.node_port import NodePort
 from raftkv.server.passwords import PasswordHashing
 from raftkv.server.pipeline.service import PipelineService
 from raftkv.server.reads import ReadHandler
+from raftkv.server.reload import ReloadSettings
 from raftkv.server.resources import CLIENT_CONNECTIONS_MAX
 from raftkv.server.services.auth import AuthService
 from raftkv.server.services.cluster import ClusterService
@@ -118,9 +119,9 @@ class ClientServer:
             requests_per_client_max=settings.requests_per_client_max,
             bytes_max=settings.uncommitted_bytes_max,
         )
-        deadlines = Deadlines.of_settings(settings)
+        deadlines = self._deadlines = Deadlines.of_settings(settings)
         reader = ReadHandler(node, limits, on_broken)
-        authorizer = Authorizer(node, settings, log)
+        authorizer = self._authorizer = Authorizer(node, settings, log)
         calls = UnaryCalls(node, authorizer, self._admission, deadlines, log, on_broken)
         self._health = Health(node)
         self._pipelines = PipelineService(
@@ -130,13 +131,13 @@ class ClientServer:
         self._leases = LeaseService(node, reader, calls, deadlines)
         self._locks = LockService(node, reader, calls, limits)
         kv = KVService(node, reader, calls, limits, require_room)
-        cluster = ClusterService(node, reader, calls, settings.data_dir)
+        self._cluster = ClusterService(node, reader, calls, settings.data_dir)
         self._auth = AuthService(node, reader, calls, PasswordHashing())
         self._intake = CallIntake(
             methods_of(_API["KV"], kv, may_be_large=_may_be_large)
             | methods_of(_API["Lease"], self._leases, may_be_large=_always)
             | methods_of(_API["Lock"], self._locks, kinds={"Wait": LOCK_WAIT})
-            | methods_of(_API["Cluster"], cluster)
+            | methods_of(_API["Cluster"], self._cluster)
             | methods_of(_API["Auth"], self._auth)
             | {
                 _path("Pipeline", "Open"): StreamMethod(self._pipelines.open, PIPELINE),
@@ -154,6 +155,10 @@ class ClientServer:
             "client", self._intake, options(limits), tls, descriptors_max=descriptors_max
         )
 
+    def offer_reload(self, reload_settings: ReloadSettings) -> None:
+        """What `ReloadConfig` does from now on. Before, it is refused."""
+        self._cluster.reload_settings = reload_settings
+
     async def start(self, address: str) -> int:
         """Listen on `host:port` (port 0: any free one). Returns the port. Raises `AddressInUse`."""
         self._health.start()
@@ -170,6 +175,19 @@ class ClientServer:
     def accepting(self) -> bool:
         """Whether it takes new requests."""
         return not self._admission.closed
+
+    def apply(self, settings: Settings) -> None:
+        """Use the live settings among these for later requests and streams."""
+        for part in (self._admission, self._deadlines, self._authorizer, self._watches):
+            part.apply(settings)
+
+    def queues(self) -> dict[str, object]:
+        """What is in flight and open at this moment, by name."""
+        return {
+            "requests_in_flight": self._admission.requests,
+            "request_bytes_in_flight": self._admission.bytes,
+            "calls": self._intake.open_calls(),
+        }
 
     async def drain(self, grace_s: float) -> None:
         """Report NOT_SERVING, refuse new requests, and wait until the others are done or `grace_s`

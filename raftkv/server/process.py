@@ -10,17 +10,19 @@ from random import Random, SystemRandom
 
 from raftkv.config import Settings
 from raftkv.errors import DamagedData, NoLeader, NotLeader, OutOfService, RaftkvError
-from raftkv.logs import get_logger
+from raftkv.logs import get_logger, write_at_any_level
 from raftkv.node.config import NodeConfig, NodeStores
 from raftkv.node.node import Node
 from raftkv.peer.secret import read_secret
 from raftkv.raft.ready import RaftConfig
 from raftkv.server import bootstrap, resources
 from raftkv.server.audit import Audit
+from raftkv.server.diagnosis import dump_tasks
 from raftkv.server.disk_space import DiskSpace
 from raftkv.server.grpc_server import ClientServer
 from raftkv.server.observability.publisher import Publisher, ServingNode
 from raftkv.server.peer_network import PeerNetwork
+from raftkv.server.reload import ReloadSettings, SettingsReload, no_sources
 from raftkv.server.root_reset import RootReset
 from raftkv.server.security import NodeSecurity
 from raftkv.server.standby import StandbyServer
@@ -54,14 +56,27 @@ class NodeProcess:
 
     After step 6 a reset of root is proposed, if its operator has left one (`RootReset`).
 
-    `client_port` and `peer_port` are known after the start.
+    `client_port` and `peer_port` are known after the start. `read_settings` reads the sources of
+    the settings again, on a thread.
     """
 
-    def __init__(self, settings: Settings, rng: Random | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        rng: Random | None = None,
+        *,
+        read_settings: Callable[[], Settings] | None = None,
+    ) -> None:
         self._settings = settings
         # The node draws secrets from it.
         self._rng = rng or SystemRandom()
         self._log = get_logger(node=settings.node_id)
+        self.reload_settings: ReloadSettings = no_sources
+        if read_settings is not None:
+            self.reload_settings = SettingsReload(
+                settings, read_settings, self._apply_settings, self._log
+            ).reload
+        self._describe: Callable[[], str] = lambda: "it starts"
         self._opened = AsyncExitStack()
         self._stopped: asyncio.Future[BaseException | None]
         self._in_standby = False
@@ -73,7 +88,7 @@ class NodeProcess:
         self._peers: PeerNetwork
         self._publisher: Publisher
         self._log_store: RocksLogStore
-        self._client_server: ClientServer
+        self._client_server: ClientServer | None = None
         self.client_port = 0
         self.peer_port = 0
 
@@ -115,7 +130,8 @@ class NodeProcess:
             await asyncio.wait({self._entering_standby})
         if not self._in_standby:
             self._peers.links.leave()
-            await self._client_server.drain(DRAIN_GRACE_S)
+            if self._client_server is not None:
+                await self._client_server.drain(DRAIN_GRACE_S)
             await self._node.stop()
         await self._opened.aclose()
         self._set_stopped(None)
@@ -124,6 +140,36 @@ class NodeProcess:
     def _set_stopped(self, reason: BaseException | None) -> None:
         if not self._stopped.done():
             self._stopped.set_result(reason)
+
+    # ---- what it reports, and what can change ---------------------------------------------
+
+    def describe(self) -> str:
+        """What the node does, in one line, for people."""
+        return self._describe()
+
+    def _describe_node(self) -> str:
+        state = self._node.status()
+        leader = f"node {state.leader_id}" if state.leader_id else "none"
+        missing = state.not_serving or state.notice
+        role = state.role.name.lower()
+        return f"node {state.node_id}, {role}, leader: {leader}, term {state.term}" + (
+            f"; {missing}" if missing else ""
+        )
+
+    def dump(self) -> None:
+        """Write the tasks of the event loop and the lengths of the queues to the log."""
+        dump_tasks(self._log)
+        queues: dict[str, object] = {}
+        if self._client_server is not None:
+            queues |= self._client_server.queues()
+            queues |= self._node.queues()
+            queues["link_bytes"] = self._peers.links.queued_bytes()
+        write_at_any_level(self._log, "info", "queues", doing=self.describe(), **queues)
+
+    def _apply_settings(self, settings: Settings) -> None:
+        self._settings = settings
+        if self._client_server is not None:
+            self._client_server.apply(settings)
 
     # ---- the steps of the start ---------------------------------------------------------
 
@@ -186,10 +232,12 @@ class NodeProcess:
     async def _stand_by(self, identity: DirectoryIdentity) -> None:
         """Open only the client port, to report why the node is out of service."""
         self._log.error("out_of_service", message=identity.out_of_service)
-        self._publisher.why_not = lambda: f"it is out of service: {identity.out_of_service}"
+        self._client_server = None
+        self._describe = lambda: f"it is out of service: {identity.out_of_service}"
+        self._publisher.why_not = self._describe
         standby = StandbyServer(
             identity,
-            self._publisher.why_not,
+            self._describe,
             descriptors_max=self._descriptors.client_connections,
             tls=self._security.client,
         )
@@ -200,10 +248,11 @@ class NodeProcess:
     async def _found(self, peers: PeerNetwork) -> DirectoryIdentity:
         """Wait until the cluster is founded; the client port reports the missing founders."""
         founder = peers.founder
-        self._publisher.why_not = lambda: bootstrap.reason_of_wait(founder)
+        self._describe = lambda: bootstrap.reason_of_wait(founder)
+        self._publisher.why_not = self._describe
         standby = StandbyServer(
             founder.identity,
-            self._publisher.why_not,
+            self._describe,
             descriptors_max=self._descriptors.client_connections,
             tls=self._security.client,
         )
@@ -246,7 +295,7 @@ class NodeProcess:
     async def _open_client_port(self, directory: DataDirectory) -> None:
         space = DiskSpace(directory.reserve, self._log)
         await space.check()
-        self._client_server = ClientServer(
+        server = self._client_server = ClientServer(
             self._node,
             self._settings,
             self._log,
@@ -255,11 +304,11 @@ class NodeProcess:
             descriptors_max=self._descriptors.client_connections,
             tls=self._security.client,
         )
-        self._opened.push_async_callback(self._client_server.stop, CLOSE_GRACE_S)
-        self.client_port = await self._client_server.start(self._settings.client_listen)
-        self._publisher.serving = ServingNode(
-            self._node, self._log_store, space, self._client_server
-        )
+        server.offer_reload(self.reload_settings)
+        self._opened.push_async_callback(server.stop, CLOSE_GRACE_S)
+        self.client_port = await server.start(self._settings.client_listen)
+        self._describe = self._describe_node
+        self._publisher.serving = ServingNode(self._node, self._log_store, space, server)
         checking = asyncio.get_running_loop().create_task(space.watch(self._transfer_leadership))
         self._opened.callback(checking.cancel)
 

@@ -36,24 +36,10 @@ class NodeSecurity:
         """Read all files. Raises `ConfigurationError` if one can't be used."""
         deny_list = DenyList(settings.certificate_deny_file)
         wanted = ClientCertificates(settings.client_certificates)
-        peer_authorities = ("peer_ca_file", settings.peer_ca_file)
-        # A node that joins shows its own certificate on the client port of a member.
-        client_store = _store(
-            "client",
-            settings,
-            (("client_ca_file", settings.client_ca_file), peer_authorities),
-            wanted,
-        )
-        peer_store = _store(
-            "peer",
-            settings,
-            (peer_authorities,),
-            ClientCertificates.REQUIRED,
-            node_name(settings.node_id, settings.cluster_name),
-        )
+        client, peer = client_store(settings), peer_store(settings)
         return cls(
-            PortTls(TlsMode(settings.client_tls), client_store, wanted, deny_list),
-            PortTls(TlsMode(settings.peer_tls), peer_store, ClientCertificates.REQUIRED, deny_list),
+            PortTls(TlsMode(settings.client_tls), client, wanted, deny_list),
+            PortTls(TlsMode(settings.peer_tls), peer, ClientCertificates.REQUIRED, deny_list),
             deny_list,
         )
 
@@ -89,6 +75,28 @@ class NodeSecurity:
         if client.mode is TlsMode.REQUIRED or await accepts_tls(channel):
             return channel
         return grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS)
+
+
+def client_store(settings: Settings) -> CertificateStore | None:
+    """The certificates of the client port. Raises `ConfigurationError` if one can't be used."""
+    # A node that joins shows its own certificate on the client port of a member.
+    authorities = (
+        ("client_ca_file", settings.client_ca_file),
+        ("peer_ca_file", settings.peer_ca_file),
+    )
+    wanted = ClientCertificates(settings.client_certificates)
+    return _store("client", settings, authorities, wanted)
+
+
+def peer_store(settings: Settings) -> CertificateStore | None:
+    """The certificates of the peer port. Raises `ConfigurationError` if one can't be used."""
+    return _store(
+        "peer",
+        settings,
+        (("peer_ca_file", settings.peer_ca_file),),
+        ClientCertificates.REQUIRED,
+        node_name(settings.node_id, settings.cluster_name),
+    )
 
 
 def _store(

@@ -178,20 +178,17 @@ def _take_lock(path: Path) -> int:
     return lock
 
 
-def _claim(directory: DataDirectory, cluster_name: str, node_id: int, disk_id: int) -> None:
-    """Raise if the directory belongs to another node or program, or lacks its log."""
-    path, found = directory.path, directory.load()
-    if found is None:
-        unknown = sorted(
-            name.name for name in path.iterdir() if not name.name.startswith((_LOCK, _IDENTITY))
-        )
-        if unknown:
-            raise DirectoryMismatch(
-                f"{path} is not empty ({', '.join(unknown[:3])}) and has no {_IDENTITY}: it is "
-                "not a raftkv data directory; choose an empty or a new one",
-                path=path,
-            )
-        return
+def check_identity(path: Path, cluster_name: str, node_id: int) -> DirectoryIdentity | None:
+    """The identity of a directory that this node may use; None for a new or missing directory.
+
+    Changes nothing and needs no lock. Raises `DirectoryMismatch` if the directory belongs to
+    another cluster, node, format or program, and `DamagedData`.
+    """
+    with translated("reading the data directory", path):
+        found = read_identity(path)
+        if found is None:
+            _require_empty(path)
+            return None
     if found.node_id != node_id:
         raise DirectoryMismatch(
             f"{path} belongs to node {found.node_id}, not to node {node_id}; "
@@ -204,6 +201,28 @@ def _claim(directory: DataDirectory, cluster_name: str, node_id: int, disk_id: i
             "check the cluster name, or give this node another directory",
             path=path,
         )
+    return found
+
+
+def _require_empty(path: Path) -> None:
+    if not path.exists():
+        return
+    unknown = sorted(
+        name.name for name in path.iterdir() if not name.name.startswith((_LOCK, _IDENTITY))
+    )
+    if unknown:
+        raise DirectoryMismatch(
+            f"{path} is not empty ({', '.join(unknown[:3])}) and has no {_IDENTITY}: it is "
+            "not a raftkv data directory; choose an empty or a new one",
+            path=path,
+        )
+
+
+def _claim(directory: DataDirectory, cluster_name: str, node_id: int, disk_id: int) -> None:
+    """Raise if the directory belongs to another node or program, or lacks its log."""
+    path, found = directory.path, check_identity(directory.path, cluster_name, node_id)
+    if found is None:
+        return
     if not found.disk_id:
         if not (path / "log" / "CURRENT").exists() and not (path / "state").exists():
             found = replace(found, stage=Stage.FOUNDING, incarnation=0)

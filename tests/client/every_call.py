@@ -89,6 +89,7 @@ def of_a_client(client: Client, grant: Grant) -> dict[str, Call]:
         "renew": lambda: client.renew(grant),
         "scan": lambda: anext(aiter(client.scan("a", "b"))),
         "scan_prefix": lambda: anext(aiter(client.scan_prefix("k"))),
+        "reload_config": lambda: client.reload_config("a:1"),
         "set_log_level": lambda: client.set_log_level("info", "a:1"),
         "status": lambda: client.status("a:1"),
         "status_all": lambda: client.status_all(),

@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from raftkv.cli.serve import serve
-from raftkv.config_sources import DEFAULTS, FLAGS, as_text, load, parse_members, variable_of
+from raftkv.config_sources import (
+    DEFAULTS,
+    FLAGS,
+    as_text,
+    check,
+    load,
+    parse_members,
+    variable_of,
+)
 from raftkv.errors import ConfigurationError
 from raftkv.raft.entry import Address
 
@@ -177,3 +185,19 @@ def test_every_setting_has_a_variable_of_its_own() -> None:
 def test_members_as_text_survive_a_round_trip() -> None:
     text = "1=a:1/a:2,2=[::1]:3/b:4"
     assert as_text(parse_members(text)) == text
+
+
+def test_the_check_finds_no_problem_where_load_finds_none(file: Path) -> None:
+    file.write_text("tick_ms = 20\n")
+    checked, problems = check(file, {"RAFTKV_LOG_LEVEL": "debug"}, {"node_id": "2"})
+    assert problems == []
+    assert checked == load(file, {"RAFTKV_LOG_LEVEL": "debug"}, {"node_id": "2"})
+
+
+def test_the_first_problem_of_the_check_is_the_one_that_load_raises(file: Path) -> None:
+    file.write_text('tick_ms = 1\nlog_level = "loud"\nlog_colour = 3\n')
+    _, problems = check(file, {}, {})
+    with pytest.raises(ConfigurationError) as raised:
+        load(file, {}, {})
+    assert problems[0].message == raised.value.message
+    assert len(problems) == 3

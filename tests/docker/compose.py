@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 # What scripts/docker-base makes where no image registry is reachable.
 LOCAL_BASE_IMAGE = "raftkv-base"
 COMMAND_TIMEOUT_S = 600.0
+PROFILES = ("--profile", "five", "--profile", "secure")
 CLIENT_PORTS = {node_id: 7410 + node_id for node_id in range(1, 6)}
 
 
@@ -85,8 +86,19 @@ class ComposeCluster:
         """Start three nodes, or with `--profile five` as many, without waiting for them."""
         self.compose(*options, "up", "--detach", "--no-build")
 
+    def up_secure(self) -> None:
+        """Start the nodes of the profile `secure`, and wait until authentication is enabled."""
+        self.compose("--profile", "secure", "up", "--detach", "--no-build", "secure")
+        ended = run("docker", "wait", self._containers()["secure"])
+        assert ended.strip() == "0", self.logs()
+
+    def exec(self, service: str, *command: str, **environment: str) -> str:
+        """What the command prints in the container of the service."""
+        variables = [f"--env={name}={value}" for name, value in environment.items()]
+        return self.compose("exec", "-T", *variables, service, *command)
+
     def down(self) -> None:
-        self.compose("--profile", "five", "down", "--volumes", "--remove-orphans", "--timeout", "5")
+        self.compose(*PROFILES, "down", "--volumes", "--remove-orphans", "--timeout", "5")
 
     def node_ids(self) -> list[int]:
         """The nodes that have a container, running or not."""
@@ -109,8 +121,17 @@ class ComposeCluster:
 
     def inspect(self, node_id: int) -> Any:
         """All that the engine knows of the node's container."""
-        (known,) = json.loads(run("docker", "inspect", self.container(node_id)))
+        return self.inspect_service(f"node{node_id}")
+
+    def inspect_service(self, service: str) -> Any:
+        """All that the engine knows of the service's container."""
+        (known,) = json.loads(run("docker", "inspect", self._containers()[service]))
         return known
+
+    def volumes(self) -> list[str]:
+        """The volumes of the project."""
+        project = f"label=com.docker.compose.project={self.project}"
+        return run("docker", "volume", "ls", "--quiet", "--filter", project).split()
 
     def client(self, *node_ids: int) -> Connecting:
         """A client on this machine that was given these nodes (default: all)."""
@@ -187,4 +208,4 @@ class ComposeCluster:
 
     def logs(self) -> str:
         """The last lines of every container."""
-        return self.compose("--profile", "five", "logs", "--no-color", "--tail", "20")
+        return self.compose(*PROFILES, "logs", "--no-color", "--tail", "20")

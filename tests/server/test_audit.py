@@ -32,6 +32,7 @@ ACTS = {
     *("Auth.TokenCreate", "Auth.TokenRevoke", "KV.Compact"),
     *(f"Cluster.Member{each}" for each in ("Add", "Promote", "Remove", "Replace", "Update")),
     *("Cluster.MemberJoin", "Cluster.TransferLeader", "Cluster.SetLogLevel"),
+    "Cluster.ReloadConfig",
 }
 
 VALUE = b"a value that is nobody else's business"
@@ -103,6 +104,7 @@ async def cluster_acts(node: SecuredNode, token: str) -> None:
         api.MemberJoinRequest(node_id=9, disk_id=9, version_max=9, **addresses),
         api.MemberRemoveRequest(node_id=2),
         api.TransferLeaderRequest(node_id=7),
+        api.ReloadConfigRequest(),
         api.SetLogLevelRequest(level="error"),
         api.SetLogLevelRequest(level="debug"),
     ):

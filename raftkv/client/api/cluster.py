@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from raftkv.arguments import shown, to_flag, to_int64, to_text
 from raftkv.client.connection.endpoints import parse_endpoints
 from raftkv.client.connection.unary import UnaryRequest
 from raftkv.client.core import Core
-from raftkv.client.model.status import Member, NodeStatus, members_of
+from raftkv.client.model.status import (
+    ConfigReload,
+    Member,
+    NodeStatus,
+    SettingChange,
+    members_of,
+)
 from raftkv.errors import (
     ConfigurationError,
     DeadlineExceeded,
@@ -244,6 +250,25 @@ class ClusterMethods(Core):
         )
         return reply.previous
 
+    async def reload_config(self, endpoint: str, *, timeout: float | None = None) -> ConfigReload:
+        """Let one node read its settings again from its file, environment and flags.
+
+        - `endpoint`: "host:port" of the node.
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
+
+        Raises `ConnectionFailed` if the node does not answer in time; `WrongCluster`;
+        `InvalidRequest` if a setting is invalid: then nothing changes.
+        """
+        reply = await self._unary.ask(
+            self._endpoints.get(_address(endpoint, "endpoint")),
+            "/raftkv.rpc.v1.Cluster/ReloadConfig",
+            api_pb2.ReloadConfigRequest(),
+            api_pb2.ReloadConfigReply,
+            self._timeout(timeout),
+        )
+        return ConfigReload(_changes_of(reply.changed), _changes_of(reply.needs_restart))
+
     async def _change_members(
         self, method: str, request: UnaryRequest, timeout: float | None
     ) -> tuple[Member, ...]:
@@ -276,6 +301,10 @@ def _address(address: str, field: str, *, or_none: bool = False) -> str:
             f"{field} is {shown(address)}, which is no address ({error.message})", field=field
         ) from None
     return parsed
+
+
+def _changes_of(changes: Iterable[api_pb2.SettingChange]) -> tuple[SettingChange, ...]:
+    return tuple(SettingChange(each.name, each.before, each.after) for each in changes)
 
 
 def _log_level(level: str) -> str:

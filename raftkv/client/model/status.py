@@ -40,6 +40,23 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
+class SettingChange:
+    """A setting of a node: as the node runs with it, and as its sources have it now."""
+
+    name: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigReload:
+    """What a node has changed when it read its settings again, and what needs a restart of it."""
+
+    changed: tuple[SettingChange, ...]
+    needs_restart: tuple[SettingChange, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class PeerStatus:
     """The state of a peer, as the answering node knows it."""
 

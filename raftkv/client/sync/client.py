@@ -27,7 +27,7 @@ from raftkv.client.model.results import (
     SwapResult,
     TransactionResult,
 )
-from raftkv.client.model.status import Member, NodeStatus
+from raftkv.client.model.status import ConfigReload, Member, NodeStatus
 from raftkv.client.model.when import Compare
 from raftkv.client.requests import Fences
 from raftkv.client.settings import ClientSettings
@@ -256,6 +256,18 @@ class SyncClient(ClientTwin):
         `InvalidRequest`. Lasts until the node stops.
         """
         return self._portal.call(self._asynchronous.set_log_level, level, endpoint, timeout=timeout)
+
+    def reload_config(self, endpoint: str, *, timeout: float | None = None) -> ConfigReload:
+        """Let one node read its settings again from its file, environment and flags.
+
+        - `endpoint`: "host:port" of the node.
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
+
+        Raises `ConnectionFailed` if the node does not answer in time; `WrongCluster`;
+        `InvalidRequest` if a setting is invalid: then nothing changes.
+        """
+        return self._portal.call(self._asynchronous.reload_config, endpoint, timeout=timeout)
 
     def watch(
         self,

@@ -510,6 +510,30 @@ class SetLogLevelReply(_message.Message):
     header: ReplyHeader
     def __init__(self, previous: _Optional[str] = ..., header: _Optional[_Union[ReplyHeader, _Mapping]] = ...) -> None: ...
 
+class ReloadConfigRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ReloadConfigReply(_message.Message):
+    __slots__ = ("header", "changed", "needs_restart")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    CHANGED_FIELD_NUMBER: _ClassVar[int]
+    NEEDS_RESTART_FIELD_NUMBER: _ClassVar[int]
+    header: ReplyHeader
+    changed: _containers.RepeatedCompositeFieldContainer[SettingChange]
+    needs_restart: _containers.RepeatedCompositeFieldContainer[SettingChange]
+    def __init__(self, header: _Optional[_Union[ReplyHeader, _Mapping]] = ..., changed: _Optional[_Iterable[_Union[SettingChange, _Mapping]]] = ..., needs_restart: _Optional[_Iterable[_Union[SettingChange, _Mapping]]] = ...) -> None: ...
+
+class SettingChange(_message.Message):
+    __slots__ = ("name", "before", "after")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    before: str
+    after: str
+    def __init__(self, name: _Optional[str] = ..., before: _Optional[str] = ..., after: _Optional[str] = ...) -> None: ...
+
 class AuthChangeReply(_message.Message):
     __slots__ = ("header", "auth_revision")
     HEADER_FIELD_NUMBER: _ClassVar[int]

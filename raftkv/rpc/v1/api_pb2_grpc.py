@@ -696,6 +696,11 @@ class ClusterStub:
                 request_serializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.SetLogLevelRequest.SerializeToString,
                 response_deserializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.SetLogLevelReply.FromString,
                 _registered_method=True)
+        self.ReloadConfig = channel.unary_unary(
+                '/raftkv.rpc.v1.Cluster/ReloadConfig',
+                request_serializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.ReloadConfigRequest.SerializeToString,
+                response_deserializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.ReloadConfigReply.FromString,
+                _registered_method=True)
 
 
 class ClusterServicer:
@@ -765,6 +770,13 @@ class ClusterServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReloadConfig(self, request, context):
+        """of the answering node
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ClusterServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -817,6 +829,11 @@ def add_ClusterServicer_to_server(servicer, server):
                     servicer.SetLogLevel,
                     request_deserializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.SetLogLevelRequest.FromString,
                     response_serializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.SetLogLevelReply.SerializeToString,
+            ),
+            'ReloadConfig': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReloadConfig,
+                    request_deserializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.ReloadConfigRequest.FromString,
+                    response_serializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.ReloadConfigReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1091,6 +1108,33 @@ class Cluster:
             '/raftkv.rpc.v1.Cluster/SetLogLevel',
             raftkv_dot_rpc_dot_v1_dot_api__pb2.SetLogLevelRequest.SerializeToString,
             raftkv_dot_rpc_dot_v1_dot_api__pb2.SetLogLevelReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReloadConfig(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftkv.rpc.v1.Cluster/ReloadConfig',
+            raftkv_dot_rpc_dot_v1_dot_api__pb2.ReloadConfigRequest.SerializeToString,
+            raftkv_dot_rpc_dot_v1_dot_api__pb2.ReloadConfigReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -17,11 +17,12 @@ from raftkv.server import resources
 from raftkv.server.calls import UnaryCall, UnaryCalls, act_call, admin_call, header_of
 from raftkv.server.node_port import NodePort
 from raftkv.server.reads import ReadHandler
+from raftkv.server.reload import ReloadSettings, no_sources
 from raftkv.versions import VersionRange
 
 
 class ClusterService(api_pb2_grpc.ClusterServicer):
-    """Status and SetLogLevel concern this node alone and need no majority."""
+    """Status, SetLogLevel and ReloadConfig concern this node alone and need no majority."""
 
     def __init__(
         self, node: NodePort, reader: ReadHandler, calls: UnaryCalls, data_dir: Path
@@ -30,6 +31,7 @@ class ClusterService(api_pb2_grpc.ClusterServicer):
         self._node = node
         self._reader = reader
         self._data_dir = data_dir
+        self.reload_settings: ReloadSettings = no_sources
         self._loop = asyncio.get_running_loop()
         self._started = self._loop.time()
 
@@ -152,6 +154,20 @@ class ClusterService(api_pb2_grpc.ClusterServicer):
         except ConfigurationError as error:
             raise InvalidRequest(error.message) from error
         return api_pb2.SetLogLevelReply(header=header_of(self._node), previous=previous)
+
+    @act_call("cluster.reload_config")
+    async def ReloadConfig(
+        self, _: api_pb2.ReloadConfigRequest, call: UnaryCall
+    ) -> api_pb2.ReloadConfigReply:
+        try:
+            reload = await self.reload_settings()
+        except ConfigurationError as error:
+            raise InvalidRequest(error.message) from error
+        return api_pb2.ReloadConfigReply(
+            header=header_of(self._node),
+            changed=reload.changed,
+            needs_restart=reload.needs_restart,
+        )
 
     def _members(self, membership: Membership) -> api_pb2.MemberListReply:
         return api_pb2.MemberListReply(

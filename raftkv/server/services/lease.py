@@ -40,7 +40,7 @@ class LeaseService(api_pb2_grpc.LeaseServicer):
         self.calls = calls
         self._node = node
         self._reader = reader
-        self._renewals = LeaseRenewals(node, deadlines.default_s)
+        self._renewals = LeaseRenewals(node, deadlines)
         self._reading: dict[asyncio.Task[object], None] = {}
         self._ending = False
 
@@ -193,9 +193,9 @@ class LeaseRenewals:
     command per client would fill the log with renewals.
     """
 
-    def __init__(self, node: NodePort, timeout_s: float) -> None:
+    def __init__(self, node: NodePort, deadlines: Deadlines) -> None:
         self._node = node
-        self._timeout_s = timeout_s
+        self._deadlines = deadlines
         self._loop = asyncio.get_running_loop()
         self._gathered: dict[Author, _Gathering] = {}
 
@@ -231,7 +231,7 @@ class LeaseRenewals:
         leases = dict.fromkeys(lease for each in renewals for lease in each.leases)
         renewal = kv_pb2.Command(lease_keep_alive=kv_pb2.LeaseKeepAlive(leases=leases))
         commands = kv_pb2.CommandBatch(commands=[renewal]).SerializeToString()
-        deadline = self._loop.time() + self._timeout_s
+        deadline = self._loop.time() + self._deadlines.default_s
         results = self._node.submit(commands, deadline, author=author)
         results.add_done_callback(partial(self._sent, author, renewals))
 

@@ -62,6 +62,10 @@ class WatchService:
         samples.set(table.WATCH_EVENTS, synced.events_sent)
         samples.set(table.WATCH_FALLBACKS, synced.fallbacks)
 
+    def apply(self, settings: Settings) -> None:
+        """Use the bounds of these settings for streams that are opened from now on."""
+        self._settings = settings
+
     def end_streams(self) -> None:
         """Send queued responses and end every stream: clients resume at another node."""
         for stream in self._streams:
