@@ -88,7 +88,7 @@ class StateMachine:
         step_units: int = STEP_UNITS,
         mark_entries: int = MARK_ENTRIES,
     ) -> None:
-        """`mark_entries` is the distance of the marks of the state's hash, the same at all members."""
+        """`mark_entries` is the distance of the marks of the state's running hash."""
         self._store = store
         self._limits = limits
         self._overlay = Overlay(store)

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Final, NamedTuple
+from typing import Final
 from zlib import crc32
 
 from raftkv.kv.meta import Meta
@@ -34,11 +35,12 @@ _HASH: Final = struct.Struct("<Q")
 _MARK: Final = struct.Struct("<QQ")
 
 
-class StateMark(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class StateMark:
     """The running hash of the state after the entry at `index`."""
 
     index: int
-    hash: int
+    state_hash: int
 
 
 class StateHash:
@@ -56,7 +58,9 @@ class StateHash:
 
     def encode(self) -> bytes:
         """The row, from which another process continues."""
-        return _HASH.pack(self._hash) + b"".join(_MARK.pack(*mark) for mark in self.marks)
+        return _HASH.pack(self._hash) + b"".join(
+            _MARK.pack(mark.index, mark.state_hash) for mark in self.marks
+        )
 
     def add(self, meta: Meta, effects: Sequence[bytes]) -> None:
         """Continue with the entry at `meta.applied_index`, which has led to these scalars.
