@@ -10,7 +10,7 @@ from raftkv.node.leader_maintenance import signing_key_is_due
 from raftkv.node.node import Node
 from raftkv.rpc.v1 import auth_pb2, kv_pb2
 from raftkv.versions import AUTHENTICATED
-from tests.node.wire import Wire, cluster_of, leaders, soon, until
+from tests.node.wire import Wire, cluster_of, leaders, raise_version, soon, until
 
 MINUTE_S = 60.0
 AGE_MS_MAX = 24 * 3_600_000
