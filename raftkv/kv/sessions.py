@@ -172,9 +172,8 @@ class Sessions:
         kept.bytes -= size_bytes
         self._results -= 1
         self._bytes -= size_bytes
-        key = session_key(session, sequence)
-        self._rows[key] = None
-        self._overlay.effects.append(key)
+        # It is not among the effects: a restart may change the order of these removals.
+        self._rows[session_key(session, sequence)] = None
 
     def _session(self, session: int) -> _Session:
         kept = self._sessions.get(session)

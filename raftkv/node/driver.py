@@ -74,8 +74,14 @@ class Driver:
         self._log = structlog.get_logger("raftkv.node").bind(node=own.node_id)
         run = self._run = RunLoop(self._round, self.fail)
         replica = self._replica = Replica(
-            raft, recovered.machine, LogDisk(stores.log), stores.state, own.incarnation
+            raft,
+            recovered.machine,
+            LogDisk(stores.log),
+            stores.state,
+            own.incarnation,
+            StateComparison(own.node_id),
         )
+        self._comparison = replica.comparison
         self._clock = ClusterClock()
         self._applied_clock = AppliedClock(recovered.machine.time_ms, run.loop.time())
         self._lease = LeaderLease(config.raft, config.tick_s)
@@ -96,7 +102,6 @@ class Driver:
             replica, self._applier, config, run, self._snapshot_installed
         )
         self._compaction = LogCompaction(replica, transfers, run, config)
-        self._comparison = StateComparison(own.node_id)
         self._register = PeerRegister(own.node_id, recovered.starts, replica.log_disk)
         self._removal = Removal(replica, links, self._register, config, run)
         self._withdrawal = Withdrawal(
@@ -117,7 +122,6 @@ class Driver:
             self._removal,
             self._proposer,
             self._installer,
-            self._comparison,
             run,
             self._observe_role,
         )

@@ -13,7 +13,6 @@ from raftkv.node.removal import Removal
 from raftkv.node.replica import Replica
 from raftkv.node.run_loop import RunLoop
 from raftkv.node.snapshots import SnapshotInstaller
-from raftkv.node.state_comparison import StateComparison
 from raftkv.peer.bounds import TERM_JUMP_MAX
 from raftkv.peer.handshake import Caller, HandshakeRefused, Refusal
 from raftkv.peer.ports import Acknowledged, Frame
@@ -40,7 +39,6 @@ class NodePeerHandler:
         removal: Removal,
         proposer: Proposer,
         snapshots: SnapshotInstaller,
-        comparison: StateComparison,
         run: RunLoop,
         observe_role: Callable[[], None],
     ) -> None:
@@ -52,7 +50,6 @@ class NodePeerHandler:
         self._removal = removal
         self._proposer = proposer
         self._snapshots = snapshots
-        self._comparison = comparison
         self._run = run
         self._observe_role = observe_role
 
@@ -143,7 +140,7 @@ class NodePeerHandler:
                 if frame.acknowledged and sender == self._raft.leader_id:
                     self._record_acknowledged_by_leader(frame.acknowledged)
                 if frame.state_marks and self._is_known(sender):
-                    self._comparison.reported(sender, frame.state_marks)
+                    self._replica.comparison.reported(sender, frame.state_marks)
                 if frame.forwards_refused:
                     self._proposer.take_refusals(sender, frame.forwards_refused)
         self._run.wake()
