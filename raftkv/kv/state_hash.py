@@ -49,18 +49,14 @@ class StateHash:
     def __init__(self, mark_entries: int = MARK_ENTRIES, row: bytes | None = None) -> None:
         """`row` is that of an earlier process or of another node; None begins with nothing."""
         self._mark_entries = mark_entries
-        self._hash = 0
-        self.marks: tuple[StateMark, ...] = ()
-        if row is not None:
-            (self._hash,) = _HASH.unpack_from(row)
-            marks = _MARK.iter_unpack(row[_HASH.size :])
-            self.marks = tuple(StateMark(*mark) for mark in marks)
+        row = row or _HASH.pack(0)
+        (self._hash,) = _HASH.unpack_from(row)
+        self._encoded_marks = row[_HASH.size :]
+        self.marks = tuple(StateMark(*mark) for mark in _MARK.iter_unpack(self._encoded_marks))
 
     def encode(self) -> bytes:
         """The row, from which another process continues."""
-        return _HASH.pack(self._hash) + b"".join(
-            _MARK.pack(mark.index, mark.state_hash) for mark in self.marks
-        )
+        return _HASH.pack(self._hash) + self._encoded_marks
 
     def add(self, meta: Meta, effects: Sequence[bytes]) -> None:
         """Continue with the entry at `meta.applied_index`, which has led to these scalars.
@@ -87,3 +83,6 @@ class StateHash:
         if meta.applied_index % self._mark_entries == 0:
             mark = StateMark(meta.applied_index, self._hash)
             self.marks = (*self.marks, mark)[-MARKS_MAX:]
+            self._encoded_marks = b"".join(
+                _MARK.pack(each.index, each.state_hash) for each in self.marks
+            )

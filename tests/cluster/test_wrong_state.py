@@ -84,19 +84,52 @@ async def test_a_node_with_a_wrong_row_is_quarantined_once_the_row_is_used(tmp_p
         await not_serving(cluster, wrong, "differs at index")
 
 
+async def two_that_differ(cluster: Cluster, client: raftkv.Client) -> tuple[int, int]:
+    """(the wrong node, the one that is killed) of three: writes have stopped."""
+    wrong = await with_a_wrong_node(cluster, client)
+    (third,) = cluster.nodes.keys() - {wrong, await cluster.leader()}
+    cluster.nodes[third].kill()
+    await client.put(KEY, b"overwritten")
+    # A write that is under way when writes stop may get no answer in time.
+    with pytest.raises((ReplicasDiffer, OutcomeUnknown)):
+        await asyncio.wait_for(write_entries(client, 4 * MARK_ENTRIES), 60.0)
+    with pytest.raises(ReplicasDiffer, match="transfer-leader"):
+        await client.put(KEY, b"refused")
+    return wrong, third
+
+
 async def test_two_nodes_that_differ_stop_writes_and_the_third_ends_that(tmp_path: Path) -> None:
     async with Cluster(tmp_path, 3) as cluster, cluster.client() as client:
-        wrong = await with_a_wrong_node(cluster, client)
-        leader = await cluster.leader()
-        (third,) = cluster.nodes.keys() - {wrong, leader}
-        cluster.nodes[third].kill()
-        await client.put(KEY, b"overwritten")
-        # A write that is under way when writes stop may get no answer in time.
-        with pytest.raises((ReplicasDiffer, OutcomeUnknown)):
-            await asyncio.wait_for(write_entries(client, 4 * MARK_ENTRIES), 60.0)
-        with pytest.raises(ReplicasDiffer, match="transfer-leader"):
-            await client.put(KEY, b"refused")
+        wrong, third = await two_that_differ(cluster, client)
         assert (await client.get(KEY)).value == b"overwritten"
         cluster.start(third)
         await not_serving(cluster, wrong, "differs at index")
         await client.put(KEY, b"again")
+
+
+async def test_the_operator_chooses_between_two_nodes_that_differ(tmp_path: Path) -> None:
+    """As `docs/operating.md` says: the believed one leads, and the other one is replaced."""
+    async with Cluster(tmp_path, 3) as cluster, cluster.client() as client:
+        wrong, third = await two_that_differ(cluster, client)
+        (believed,) = cluster.nodes.keys() - {wrong, third}
+        await client.transfer_leader(believed)
+        await cluster.join(4)
+
+        async def replaced() -> bool:
+            try:
+                await client.member_replace(wrong, 4)
+            except (raftkv.MembershipRefused, raftkv.Unavailable):
+                return False
+            return True
+
+        await eventually(replaced, "the new node has caught up and takes the wrong one's place")
+
+        async def writable() -> bool:
+            try:
+                await client.put(KEY, b"again", timeout=1.0)
+            except raftkv.RaftkvError:
+                return False
+            return True
+
+        await eventually(writable, "writes go on once the wrong node was replaced")
+        assert (await client.get(KEY)).value == b"again"
