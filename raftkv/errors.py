@@ -28,6 +28,7 @@
     │   ├── TokenNotFound
     │   ├── MemberUnknown
     │   ├── ClockDrift
+    │   ├── ReplicasDiffer          no majority of voters agrees on the state
     │   └── MembershipRefused
     ├── Unavailable                 try again, here or elsewhere
     │   ├── NoLeader
@@ -300,6 +301,15 @@ class ClockDrift(Refused):
     """A hybrid time is too far ahead of this machine's clock, by `facts["ahead_ms"]`."""
 
     reason = "CLOCK_DRIFT"
+
+
+class ReplicasDiffer(Refused):
+    """The states of voters differ, and no majority agrees on one: only the operator can decide.
+
+    The write was not proposed. Reads are served, each from the state of the node that answers.
+    """
+
+    reason = "REPLICAS_DIFFER"
 
 
 class MembershipRefused(Refused):

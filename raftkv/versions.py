@@ -12,6 +12,7 @@ members have reported that they support the new one (`node/leader_maintenance.py
     idempotency keys and old versions are removed by upkeep entries of the leader
 3   users, roles and tokens; submissions have the id of their user, leases and idempotency keys
     belong to users
+4   the state has a running hash, and members compare theirs
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class VersionRange:
         return f"{self.minimum} to {self.maximum}"
 
 
-SUPPORTED = VersionRange(0, 3)
+SUPPORTED = VersionRange(0, 4)
 """The cluster versions that this program supports."""
 
 HASHED = 1
@@ -44,3 +45,6 @@ BOUNDED = 2
 
 AUTHENTICATED = 3
 """From this version on there are users with roles, and authentication can be enabled."""
+
+COMPARED = 4
+"""From this version on the state has a running hash, which members compare."""

@@ -292,7 +292,10 @@ class CommandRunner:
         change = AuthChange(
             self.rights, command, self.leases.principal.user, meta.time_ms, meta.cluster_version
         )
-        self.writer.overlay.changes[Family.META].update(change.rows)
+        overlay = self.writer.overlay
+        overlay.changes[Family.META].update(change.rows)
+        for key, row in change.rows.items():
+            overlay.effects += (key, row or b"")
         self.rights = change.after
         self._checked = not self.rights.enabled
         result.auth.auth_revision = change.after.revision

@@ -60,7 +60,9 @@ class Compaction:
         rows = self._overlay.scan(Family.CHANGES, start, change_key(meta.compacted_revision + 1, 0))
         for row, change in islice(rows, changes_max):
             revision, _ = split_change_key(row)
-            self._history[history_key(change[1:], revision)] = None
+            gone = history_key(change[1:], revision)
+            self._history[gone] = None
+            self._overlay.effects.append(gone)
         following = next(rows, None)
         meta.compaction_cursor = following[0] if following is not None else b""
         end = min(meta.compaction_cursor or kept, kept)

@@ -119,8 +119,10 @@ class IdempotencyKeys:
         ttl_ms = command.idempotency_ttl_ms
         ttl_ms = min(ttl_ms, IDEMPOTENCY_TTL_MS_MAX) if ttl_ms > 0 else IDEMPOTENCY_TTL_MS_DEFAULT
         deadline_ms = self._meta.time_ms + ttl_ms
-        self._rows[key] = _RECORD.pack(deadline_ms, fingerprint(command, self.user)) + result
+        record = _RECORD.pack(deadline_ms, fingerprint(command, self.user))
+        self._rows[key] = record + result
         row = _DEADLINE.pack(deadline_ms) + key
+        self._overlay.effects += (record, key)
         if size_bytes is None:
             self._deadlines[row] = b""
         else:
@@ -149,6 +151,7 @@ class IdempotencyKeys:
         if size is None:
             size = self._overlay.get(Family.IDEMPOTENCY_DEADLINES, row)
         self._deadlines[row] = None
+        self._overlay.effects.append(row)
         if size:
             self._count(-1, -_SIZE.unpack(size)[0])
 

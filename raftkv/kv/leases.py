@@ -243,6 +243,7 @@ class Leases:
         self._deadlines.remove((found.deadline_ms, lease))
         if whole:
             self._rows[prefix] = None
+            self._overlay.effects.append(prefix)
             self.sizes.forget(lease)
             if len(attached) >= REMOVED_AT_ONCE_MIN:
                 rows = [prefix + key for key, _ in attached]
@@ -269,4 +270,6 @@ class Leases:
     def _put(self, lease: int, value: _Lease) -> None:
         self._leases[lease] = value
         self._deadlines.add((value.deadline_ms, lease))
-        self._rows[lease_key(lease)] = pack_lease(*value)
+        key = lease_key(lease)
+        self._rows[key] = row = pack_lease(*value)
+        self._overlay.effects += (key, row)

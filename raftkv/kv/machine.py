@@ -52,11 +52,13 @@ from raftkv.kv.records import (
 )
 from raftkv.kv.rights import withheld
 from raftkv.kv.sessions import remembered_bytes
+from raftkv.kv.state_hash import MARK_ENTRIES, STATE_HASH_KEY, StateHash, StateMark
 from raftkv.kv.store import Family, StateStore
 from raftkv.kv.transactions import read_transaction
 from raftkv.raft.entry import Entry, EntryKind, Membership, decode_version
 from raftkv.raft.running_hash import UNKNOWN
 from raftkv.rpc.v1 import kv_pb2, log_pb2
+from raftkv.versions import COMPARED
 from raftkv.wire.failures import fill_failure
 from raftkv.wire.membership import decode_membership
 from raftkv.wire.ranges import prefix_end
@@ -79,7 +81,14 @@ class StateMachine:
     rebuilt from the store.
     """
 
-    def __init__(self, store: StateStore, limits: Limits, step_units: int = STEP_UNITS) -> None:
+    def __init__(
+        self,
+        store: StateStore,
+        limits: Limits,
+        step_units: int = STEP_UNITS,
+        mark_entries: int = MARK_ENTRIES,
+    ) -> None:
+        """`mark_entries` is the distance of the marks of the state's running hash."""
         self._store = store
         self._limits = limits
         self._overlay = Overlay(store)
@@ -87,6 +96,10 @@ class StateMachine:
         self._written = self._meta.copy()  # as the store has it and reads see it
         payload = store.get(Family.META, MEMBERSHIP_KEY)
         self.membership = Membership() if payload is None else decode_membership(payload)
+        self._state_hash = StateHash(mark_entries, store.get(Family.META, STATE_HASH_KEY))
+        self.state_marks: Sequence[StateMark] = self._state_hash.marks
+        """The last marks of the state's running hash that are written, oldest first."""
+
         self._step_units = step_units
         self._pace = Pace(step_units)
         self._runner = CommandRunner(store, self._overlay, self._meta, self._pace)
@@ -223,6 +236,7 @@ class StateMachine:
             elif entry.kind is EntryKind.MEMBERSHIP:
                 membership = decode_membership(entry.payload)
                 self._overlay.changes[Family.META][MEMBERSHIP_KEY] = entry.payload
+                self._overlay.effects.append(entry.payload)
             elif entry.kind is EntryKind.VERSION:
                 self._raise_version(decode_version(entry.payload))
             if not self._runner.bounded:
@@ -230,9 +244,13 @@ class StateMachine:
                 self._runner.compaction.step(COMPACTION_CHANGES_PER_ENTRY)
             meta.applied_index = entry.index
             meta.applied_term = entry.term
+            self._state_hash.add(meta, self._overlay.effects)
+            self._overlay.effects.clear()
             if entry is entries[-1] or self._remembered_bytes >= EARLY_BYTES_MAX:
                 meta.applied_hash = hash_at(entry.index)
                 self._overlay.changes[Family.META][META_KEY] = meta.encode()
+                if meta.cluster_version >= COMPARED:
+                    self._overlay.changes[Family.META][STATE_HASH_KEY] = self._state_hash.encode()
                 revision_before, rights_before = self.revision, self.rights
                 yield from self._write()
                 self.membership = membership
@@ -252,6 +270,7 @@ class StateMachine:
         yield from self._store.write_in_steps(overlay.for_store(), overlay.removed)
         overlay.clear()
         self._written = self._meta.copy()
+        self.state_marks = self._state_hash.marks
         self.rights = self._runner.rights
 
     def _raise_version(self, version: int) -> None:

@@ -48,6 +48,7 @@ class Writer:
         "_base_get",
         "_changes",
         "_current",
+        "_effects",
         "_history",
         "_keys",
         "_known",
@@ -74,6 +75,7 @@ class Writer:
         self._changes = overlay.changes[Family.CHANGES]
         self._lease_keys = overlay.changes[Family.LEASE_KEYS]
         self._known = overlay.known
+        self._effects = overlay.effects
         self._base_get = overlay.base.get
 
     def begin(self, revision: int) -> None:
@@ -117,7 +119,8 @@ class Writer:
         self._current[key] = record = (
             pack_version(create_revision, revision, version, lease) + value
         )
-        self._changes[change_key(revision, self.position)] = CHANGE_PUT + key
+        self._changes[change_key(revision, self.position)] = change = CHANGE_PUT + key
+        self._effects += (change, record, old or b"")
         self.position += 1
         self.early_bytes += ROW_BYTES
         if self._recorded is not None:
@@ -134,7 +137,8 @@ class Writer:
             self._move(key, old_lease, 0)
         self._current[key] = None
         self._keys.deleted(key, create_revision)
-        self._changes[change_key(revision, self.position)] = CHANGE_DELETE + key
+        self._changes[change_key(revision, self.position)] = change = CHANGE_DELETE + key
+        self._effects += (change, old)
         self.position += 1
         self.early_bytes += ROW_BYTES
         if self._recorded is not None:

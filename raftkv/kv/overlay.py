@@ -34,6 +34,9 @@ class Overlay:
     `changes` may be written directly (key -> value, None deletes). Only `take` and `clear` remove
     keys from it: the index finds the keys that it lacks by the order of insertion.
 
+    `effects` are what the present entry has changed, for the running hash of the state: whoever
+    changes a row appends what identifies the change.
+
     `known` caches rows of the base's CURRENT that were read ahead.
 
     `removed` are ranges in which only `changes` still have rows. They replace deletions of single
@@ -41,11 +44,12 @@ class Overlay:
     them.
     """
 
-    __slots__ = ("_index", "_spared", "base", "changes", "known", "removed")
+    __slots__ = ("_index", "_spared", "base", "changes", "effects", "known", "removed")
 
     def __init__(self, base: StateReader) -> None:
         self.base = base
         self.changes: dict[Family, dict[bytes, bytes | None]] = {each: {} for each in _FAMILIES}
+        self.effects: list[bytes] = []
         self.known: dict[bytes, bytes | None] = {}
         self.removed: dict[Family, list[tuple[bytes, bytes]]] = {}
         self._spared: dict[Family, set[bytes]] = {}
@@ -76,6 +80,7 @@ class Overlay:
 
     def absorb(self, above: Overlay) -> None:
         """Take over the changes of an overlay on top of this one."""
+        self.effects += above.effects
         for family, rows in above.changes.items():
             if rows:
                 self.changes[family].update(rows)

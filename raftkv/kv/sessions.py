@@ -152,9 +152,9 @@ class Sessions:
         """Keep the result of a batch that has run, and its counted size (None: not counted)."""
         kept = self._session(session)
         self._count(kept, sequence, size_bytes or 0)
-        self._rows[session_key(session, sequence)] = pack_session(
-            kept.acknowledged, size_bytes, result
-        )
+        key = session_key(session, sequence)
+        self._rows[key] = pack_session(kept.acknowledged, size_bytes, result)
+        self._overlay.effects.append(key)
 
     def forget(self, session: int) -> None:
         """The session has ended."""
@@ -175,6 +175,7 @@ class Sessions:
         kept.bytes -= size_bytes
         self._results -= 1
         self._bytes -= size_bytes
+        # It is not among the effects: a restart may change the order of these removals.
         self._rows[session_key(session, sequence)] = None
 
     def _session(self, session: int) -> _Session:

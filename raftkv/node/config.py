@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from raftkv.errors import ConfigurationError
 from raftkv.kv.limits import Limits
 from raftkv.kv.pace import STEP_UNITS
+from raftkv.kv.state_hash import MARK_ENTRIES
 from raftkv.node import scrub
 from raftkv.raft.ready import RaftConfig
 from raftkv.storage.identity import IdentityStore
@@ -48,6 +49,9 @@ class NodeConfig:
     scrub_interval_s: float = scrub.INTERVAL_S
     signing_key_age_ms_max: int = 24 * 3_600_000
     """A leader replaces a signing key of this age, in cluster time."""
+
+    mark_entries: int = MARK_ENTRIES
+    """The distance of the indexes at which members compare their states; the same at all."""
 
     step_units: int = STEP_UNITS
     """Work units of one step of an apply or a read."""

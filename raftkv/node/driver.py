@@ -13,10 +13,12 @@ from raftkv.errors import (
     DamagedData,
     OutOfResources,
     RemovedFromCluster,
+    ReplicasDiffer,
     ShuttingDown,
     Unavailable,
 )
 from raftkv.kv.machine import StateMachine
+from raftkv.kv.state_hash import StateMark
 from raftkv.node.apply import Applier
 from raftkv.node.change_feed import ChangeFeed
 from raftkv.node.clocks import AppliedClock, ClusterClock, LeaderLease
@@ -34,6 +36,7 @@ from raftkv.node.replica import LogDisk, Replica
 from raftkv.node.run_loop import RunLoop
 from raftkv.node.snapshots import SnapshotInstaller, SnapshotTransfers
 from raftkv.node.statistics import NodeCounters, ProposalOutcomes
+from raftkv.node.state_comparison import StateComparison
 from raftkv.peer.handshake import Caller
 from raftkv.peer.ports import Author, Frame, PeerLinks
 from raftkv.raft.entry import Entry, EntryKind, Membership
@@ -44,6 +47,9 @@ from raftkv.rpc.v1 import kv_pb2
 
 ACKNOWLEDGED_TICKS = 20
 """A leader passes on this often what its followers have acknowledged, and all nodes record it."""
+
+STATE_MARK_TICKS = 20
+"""A member sends its last marks to all others this often, and at once when it has a new one."""
 
 
 class Driver:
@@ -69,12 +75,26 @@ class Driver:
         self._log = structlog.get_logger("raftkv.node").bind(node=own.node_id)
         run = self._run = RunLoop(self._round, self.fail)
         replica = self._replica = Replica(
-            raft, recovered.machine, LogDisk(stores.log), stores.state, own.incarnation
+            raft,
+            recovered.machine,
+            LogDisk(stores.log),
+            stores.state,
+            own.incarnation,
+            StateComparison(own.node_id),
         )
+        self._comparison = replica.comparison
         self._clock = ClusterClock()
         self._applied_clock = AppliedClock(recovered.machine.time_ms, run.loop.time())
         self._lease = LeaderLease(config.raft, config.tick_s)
-        self._proposer = Proposer(raft, config, links, self._clock, run, rng.getrandbits(64))
+        self._proposer = Proposer(
+            raft,
+            config,
+            links,
+            self._clock,
+            run,
+            rng.getrandbits(64),
+            lambda: self._comparison.in_dispute,
+        )
         self._barriers = ReadBarriers(rng.getrandbits(62))
         self.counters = NodeCounters()
         self._applier = Applier(
@@ -115,6 +135,7 @@ class Driver:
         """The last write to the log disk, done or not."""
         self._role_seen: tuple[int, RaftRole, int] = (0, RaftRole.FOLLOWER, 0)
         """Term, role and leader at the last look."""
+        self._marks_sent: Sequence[StateMark] = ()
         self._peer_addresses: dict[int, str] = {}
         """Of all peers ever seen in a membership: a peer that leaves is dialled a while longer."""
         self._linked_version = (-1, -1)
@@ -222,12 +243,26 @@ class Driver:
         """The members that report that this node was removed."""
         return self._removal.reporters
 
+    @property
+    def dispute(self) -> str:
+        """Which members differ when no majority agrees on a state, and what ends that; or empty."""
+        return self._comparison.describe_dispute() if self._comparison.in_dispute else ""
+
+    @property
+    def wrong_members(self) -> Sequence[int]:
+        """The members whose states differ from a majority's and that have not left service yet, as
+        far as this node knows.
+        """
+        return sorted(self._comparison.found.wrong)
+
     # ---- requests --------------------------------------------------------------------
 
     def propose(
         self, commands: bytes, deadline: float, client: int, weight: int, author: Author
     ) -> asyncio.Future[bytes]:
-        """See `Node.submit`. Raises `Overloaded`."""
+        """See `Node.submit`. Raises `Overloaded` and `ReplicasDiffer`."""
+        if self._comparison.is_for_operator(self._run.loop.time()):
+            raise ReplicasDiffer(self._comparison.describe_dispute())
         future: asyncio.Future[bytes] = self._run.loop.create_future()
         self._proposer.pending.add(commands, future, deadline, client, weight, author)
         self._run.wake()
@@ -313,6 +348,9 @@ class Driver:
             self._ticks += 1
             if self._ticks % ACKNOWLEDGED_TICKS == 0:
                 self._share_acknowledged()
+            if self._ticks % STATE_MARK_TICKS == 0:
+                self._share_state_marks()
+            self._compare_states()
             self._removal.tick()
         run.wake()
 
@@ -325,6 +363,31 @@ class Driver:
             self._links.send(peer, Frame(acknowledged=acknowledged))
         if self._register.changed:
             self._run.spawn(self._register.write())
+
+    # ---- the comparison of states ----------------------------------------------------
+
+    def _share_state_marks(self) -> None:
+        """Send the last marks to all members. A cluster below `COMPARED` has none."""
+        self._marks_sent = marks = self.machine.state_marks
+        if marks:
+            for member in sorted(self._raft.membership.members - {self._raft.node_id}):
+                self._links.send(member, Frame(state_marks=marks))
+
+    def _compare_states(self) -> None:
+        """Leave service if this node differs from a majority of voters."""
+        if self.leaving:
+            return
+        raft, machine = self._raft, self.machine
+        disputed_before = self._comparison.in_dispute
+        now_s = self._run.loop.time()
+        found = self._comparison.judge(machine.state_marks, raft.membership, now_s)
+        if raft.node_id in found.wrong:
+            self._withdrawal.quarantine(
+                f"the state of node {raft.node_id} differs at index {found.wrong[raft.node_id]}"
+                " from that of a majority of voters"
+            )
+        elif self._comparison.in_dispute and not disputed_before:
+            self._log.critical("states_disputed", reason=self._comparison.describe_dispute())
 
     # ---- the round -------------------------------------------------------------------
 
@@ -393,9 +456,16 @@ class Driver:
             self._applied_clock.set(self.machine.time_ms, self._run.loop.time())
         if any(entry.kind is EntryKind.MEMBERSHIP for entry in entries):
             self._removal.check_applied()
+        if self.machine.state_marks != self._marks_sent:
+            self._share_state_marks()
+            self._compare_states()
         self._compaction.start_if_due()
 
     async def _send_snapshot(self, peer: int, term: int) -> None:
+        # The marks of a voter that lags decide; a copy of this node's state would decide nothing.
+        if self._comparison.in_dispute and peer in self._raft.membership.voters:
+            self._raft.snapshot_failed(peer)
+            return
         try:
             point = await self._transfers.send(peer, term)
         except (Unavailable, OutOfResources) as error:

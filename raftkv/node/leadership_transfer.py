@@ -1,5 +1,5 @@
 """Leadership transfer (dissertation 3.10): at an operator's request, and before a node with
-damaged data leaves service.
+damaged data or a wrong state leaves service.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from raftkv.errors import (
 from raftkv.node.read_barriers import ReadBarriers
 from raftkv.node.run_loop import RunLoop
 from raftkv.raft.raft import Raft
-from raftkv.storage.damage import damage_of, rebuild_advice
+from raftkv.storage.damage import damage_of, quarantine_advice, rebuild_advice
 
 TRANSFER_ELECTION_TIMEOUTS_MAX = 2
 """A withdrawing leader tries a transfer for this long. Then the others elect a leader anyway."""
@@ -62,7 +62,8 @@ def _leader_of(raft: Raft) -> str:
 
 
 class Withdrawal:
-    """The end of service of a node with damaged data: it transfers leadership, then stops.
+    """The end of service of a node with damaged data or a wrong state: it transfers leadership,
+    then stops.
 
     From `begin` on, nothing is applied, proposed or read at this node; `reason` is set.
     """
@@ -85,16 +86,26 @@ class Withdrawal:
 
     def begin(self, damage: DamagedData) -> None:
         """Leave service because of damage in this node's own data. A second call does nothing."""
+        if self.reason is None and not self._run.dead:
+            self._log.critical("damage_found", damage=damage_of(damage), leads=self._raft.leads)
+            self._leave(self._out_of_service(damage))
+
+    def quarantine(self, found: str) -> None:
+        """Leave service because the state of this node is wrong. A second call does nothing."""
+        if self.reason is None and not self._run.dead:
+            self._log.critical("quarantined", found=found, leads=self._raft.leads)
+            self._leave(
+                OutOfService(f"{found}; {quarantine_advice(self._raft.node_id)}", state=found)
+            )
+
+    def _leave(self, reason: OutOfService) -> None:
         raft, run = self._raft, self._run
-        if self.reason is not None or run.dead:
-            return
-        self.reason = self._out_of_service(damage)
-        self._log.critical("damage_found", damage=damage_of(damage), leads=raft.leads)
+        self.reason = reason
         self._barriers.fail_all(lambda: ShuttingDown("the node is stopping; ask another one"))
         if raft.leads:
-            run.spawn(self._transfer_then_finish(self.reason))
+            run.spawn(self._transfer_then_finish(reason))
         else:
-            self._finish(self.reason)
+            self._finish(reason)
 
     def ended_by(self, error: BaseException) -> bool:
         """Whether a withdrawal was under way that this error ends at once: the disk fails."""

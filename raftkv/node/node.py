@@ -293,13 +293,21 @@ class Node:
 
     def _notice(self) -> str:
         """A warning for the operator of a node that serves."""
+        notices = []
         by = self.driver.removal_reporters
-        if not by:
-            return ""
-        return (
-            f"node {' and '.join(map(str, sorted(by)))} says that this node was removed, the others"
-            " do not: it stands for no election until they agree"
-        )
+        if by:
+            notices.append(
+                f"node {' and '.join(map(str, sorted(by)))} says that this node was removed, the"
+                " others do not: it stands for no election until they agree"
+            )
+        notices += [
+            f"the state of node {wrong} differs from that of a majority of voters: rebuild it by"
+            f" `raftkv member replace {wrong} NEW`"
+            for wrong in self.driver.wrong_members
+        ]
+        if self.driver.dispute:
+            notices.append(self.driver.dispute)
+        return "; ".join(notices)
 
     def _peer_state(self, peer: int) -> PeerState:
         contact_s = self.peer_handler.last_contact.get(peer)
@@ -340,8 +348,8 @@ class Node:
         Clients take turns by the cost of their batches; 0 is the node itself. The rights of the
         author were checked, and are checked again at apply if they have changed.
 
-        Fails with `Overloaded`, `NoLeader`, `ShuttingDown` or `DeadlineExceeded` if it was
-        certainly not applied, with `OutcomeUnknown` if this node can't know.
+        Fails with `Overloaded`, `NoLeader`, `ShuttingDown`, `ReplicasDiffer` or `DeadlineExceeded`
+        if it was certainly not applied, with `OutcomeUnknown` if this node can't know.
         """
         try:
             self.require_running()

@@ -139,6 +139,8 @@ class NodePeerHandler:
                     self._proposer.take_forwards(sender, frame.forwards)
                 if frame.acknowledged and sender == self._raft.leader_id:
                     self._record_acknowledged_by_leader(frame.acknowledged)
+                if frame.state_marks and self._is_known(sender):
+                    self._replica.comparison.reported(sender, frame.state_marks)
                 if frame.forwards_refused:
                     self._proposer.take_refusals(sender, frame.forwards_refused)
         self._run.wake()

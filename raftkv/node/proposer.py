@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from raftkv.kv.pace import Steps
@@ -36,7 +36,9 @@ class Proposer:
         clock: ClusterClock,
         run: RunLoop,
         origin: int,
+        in_dispute: Callable[[], bool],
     ) -> None:
+        """While `in_dispute` returns true, no proposal of a client is proposed."""
         self.pending = PendingProposals(
             origin, config.submissions_in_flight_max, config.uncommitted_bytes_max
         )
@@ -45,6 +47,7 @@ class Proposer:
         self._links = links
         self._clock = clock
         self._run = run
+        self._in_dispute = in_dispute
         # An honest node stays below its own bound, which may be a little above ours.
         self._queue = ProposalQueue(2 * config.uncommitted_bytes_max)
         self._unchecked: deque[tuple[int, Forward]] = deque()
@@ -104,7 +107,7 @@ class Proposer:
     def _may_propose(self) -> bool:
         raft = self._raft
         ready = raft.leads and raft.established and not raft.transferee
-        return ready and self._queue.may_propose(raft.last_applied)
+        return ready and not self._in_dispute() and self._queue.may_propose(raft.last_applied)
 
     def propose(self, submissions: Sequence[Submission], now_s: float) -> int:
         """Append an entry with these submissions and the cluster time; returns its index."""

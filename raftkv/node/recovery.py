@@ -43,7 +43,9 @@ async def recover(
     log and state contradict each other, or if they are empty and must not be.
     """
     log_store = stores.log
-    machine = StateMachine(stores.state.store, config.limits, config.step_units)
+    machine = StateMachine(
+        stores.state.store, config.limits, config.step_units, config.mark_entries
+    )
     recovered = log_store.recover()
     if not recovered.entries and recovered.hard_state == HardState() and not machine.applied_index:
         recovered = await _begin_log(log_store, identity, recovered)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from raftkv.kv.machine import StateMachine
+from raftkv.node.state_comparison import StateComparison
 from raftkv.raft.entry import Entry, HardState
 from raftkv.raft.raft import Raft
 from raftkv.raft.running_hash import UNKNOWN
@@ -64,7 +65,8 @@ class Replica:
     """What Raft keeps equal on all nodes, as this node has it.
 
     Between two steps of an apply `machine.applied_index == raft.last_applied`. An installed
-    snapshot replaces `machine`. `incarnation` is that of the cluster.
+    snapshot replaces `machine`. `incarnation` is that of the cluster. `comparison` has the marks of
+    the other members' states.
     """
 
     raft: Raft
@@ -72,3 +74,4 @@ class Replica:
     log_disk: LogDisk
     storage: StateStorage
     incarnation: int
+    comparison: StateComparison

@@ -165,7 +165,8 @@ class SnapshotInstaller:
         run.wake()
 
     def _machine(self, store: StateStore) -> StateMachine:
-        return StateMachine(store, self._config.limits, self._config.step_units)
+        config = self._config
+        return StateMachine(store, config.limits, config.step_units, config.mark_entries)
 
     def _require_point(self, state: StateStore, point: SnapshotPoint) -> None:
         """Raise `DamagedData` unless the state is that of `point`, history included."""

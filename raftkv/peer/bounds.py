@@ -33,6 +33,8 @@ SUBMISSIONS_MAX = 1 << 20
 """The most submissions that a node has in flight, whatever its settings."""
 
 MEMBERS_MAX = 1024
+STATE_MARKS_MAX = 1 << 15
+"""Of all frames that are merged on their way: as many as forwards, with some marks each."""
 DIGEST_BYTES_MAX = 64
 VERSION_BYTES = 4
 
@@ -46,6 +48,11 @@ def check_frame(frame: peer_pb2.Frame, sender: int) -> None:
         raise _out_of_bounds(sender, "a count of refusals", count, SUBMISSIONS_MAX)
     if len(frame.acknowledged) > MEMBERS_MAX:
         raise _out_of_bounds(sender, "a count of members", len(frame.acknowledged), MEMBERS_MAX)
+    if len(frame.state_marks) > STATE_MARKS_MAX:
+        raise _out_of_bounds(
+            sender, "a count of state marks", len(frame.state_marks), STATE_MARKS_MAX
+        )
+    _check_numbers(sender, "state mark", (each.index for each in frame.state_marks))
     for message in frame.messages:
         _check_message(message, sender)
     for forward in frame.forwards:

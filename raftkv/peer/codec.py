@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError
 
 from raftkv.clocks import LamportTime
 from raftkv.errors import InvalidRequest
+from raftkv.kv.state_hash import MARKS_MAX, StateMark
 from raftkv.peer import bounds
 from raftkv.peer.ports import (
     Acknowledged,
@@ -91,6 +92,10 @@ def decode_frame(data: bytes, sender: int, recipient: int) -> Frame:
         acknowledged={
             each.node_id: Acknowledged(each.index, each.start_id) for each in wire.acknowledged
         },
+        # Two frames that were merged on their way: the later marks are those that count.
+        state_marks=tuple(
+            [StateMark(each.index, each.hash) for each in wire.state_marks[-MARKS_MAX:]]
+        ),
         lamport=wire.lamport,
     )
 
@@ -349,6 +354,8 @@ def _encode_forwards(frame: Frame, wire: peer_pb2.Frame) -> None:
         wire.acknowledged.add(
             node_id=node_id, index=acknowledged.index, start_id=acknowledged.start_id
         )
+    for mark in frame.state_marks:
+        wire.state_marks.add(index=mark.index, hash=mark.state_hash)
 
 
 def _decode_forward(wire: peer_pb2.Forward) -> Forward:

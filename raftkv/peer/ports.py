@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
 from raftkv.errors import RaftkvError
+from raftkv.kv.state_hash import StateMark
 from raftkv.peer.handshake import Caller, HandshakeRefused
 from raftkv.raft.messages import InstallSnapshot, Message
 from raftkv.storage.ports import Checkpoint, Start
@@ -115,6 +116,8 @@ class Frame:
     # From a leader: how far each member has acknowledged the committed entries. From another node
     # without a meaning, so that a frame arrives.
     acknowledged: Mapping[int, Acknowledged] = field(default_factory=dict)
+    # The last marks of the sender's state, oldest first.
+    state_marks: Sequence[StateMark] = ()
     # The sender's Lamport time, 0 if unknown. Neither Raft nor equality of frames depends on it.
     lamport: int = field(default=0, compare=False)
 

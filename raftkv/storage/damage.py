@@ -26,6 +26,16 @@ def rebuild_advice(node_id: int | None = None, *, alone: bool = False) -> str:
     )
 
 
+def quarantine_advice(node_id: int) -> str:
+    """The steps for the operator of a node whose state differs from that of a majority."""
+    return (
+        "what it has served lately may be wrong. It takes no part any more, and serves nothing."
+        f" `raftkv member replace {node_id} NEW` rebuilds the node from the other members (NEW is"
+        " an id that no node has had). Keep this data directory until you know the cause: memory"
+        " or a processor that fails, or a fault of raftkv"
+    )
+
+
 REBUILD_ADVICE = rebuild_advice()
 
 

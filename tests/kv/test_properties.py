@@ -19,7 +19,7 @@ from raftkv.raft.entry import Entry, EntryKind, encode_version
 from raftkv.rpc.v1 import auth_pb2 as auth
 from raftkv.rpc.v1 import kv_pb2 as pb
 from raftkv.storage.memory_state import MemoryStateStore
-from raftkv.versions import AUTHENTICATED, BOUNDED, HASHED
+from raftkv.versions import AUTHENTICATED, BOUNDED, COMPARED, HASHED
 
 from .beside_model import DriverBesideModel
 from .harness import EVERYTHING, Authored, Driver, batch, dump, entry, no_hash, rows
@@ -143,7 +143,7 @@ def test_what_users_may_do_and_who_owns_what_is_as_in_the_model(
 @given(
     plan=ENTRIES,
     cuts=st.lists(st.tuples(st.integers(0, 13), st.none() | st.integers(0, 9)), max_size=6),
-    version=st.sampled_from([0, HASHED, BOUNDED]),
+    version=st.sampled_from([0, HASHED, BOUNDED, COMPARED]),
     raised_later=st.booleans(),
 )
 def test_the_same_entries_give_the_same_bytes_however_they_are_split_and_restarted(

@@ -10,18 +10,10 @@ from raftkv.node.leader_maintenance import signing_key_is_due
 from raftkv.node.node import Node
 from raftkv.rpc.v1 import auth_pb2, kv_pb2
 from raftkv.versions import AUTHENTICATED
-from tests.node.wire import Wire, cluster_of, leaders, soon, until
+from tests.node.wire import Wire, cluster_of, leaders, raise_version, soon, until
 
 MINUTE_S = 60.0
 AGE_MS_MAX = 24 * 3_600_000
-
-
-async def raise_version(wire: Wire, leader: Node) -> None:
-    """These nodes do not introduce themselves, so their leader does not do it by itself."""
-    for version in range(1, AUTHENTICATED + 1):
-        leader.driver._raft.propose_version(version)
-    nodes = wire.nodes.values()
-    await until(lambda: all(each.machine.cluster_version == AUTHENTICATED for each in nodes))
 
 
 async def add_user(node: Node, name: str) -> None:
@@ -41,7 +33,7 @@ def key_ids(node: Node) -> list[int]:
 
 async def test_a_cluster_gets_a_signing_key_with_its_first_user(tmp_path: Path) -> None:
     async with cluster_of(tmp_path, 1, leader_lease=False) as (wire, leader):
-        await raise_version(wire, leader)
+        await raise_version(wire, leader, AUTHENTICATED)
         await asyncio.sleep(5.0)
         assert key_ids(leader) == []
         # A follower forwards the command, which its leader checks as that of a node.
@@ -60,7 +52,7 @@ async def test_a_new_leader_makes_no_key_that_is_there_and_other_clusters_have_o
     secrets = []
     for seed in (1, 2):
         async with cluster_of(tmp_path / str(seed), seed, leader_lease=False) as (wire, leader):
-            await raise_version(wire, leader)
+            await raise_version(wire, leader, AUTHENTICATED)
             await add_user(leader, "app")
             await until(lambda: all(key_ids(node) == [1] for node in wire.nodes.values()))
             wire.cut_off = {leader.node_id}
@@ -75,7 +67,7 @@ async def test_a_new_leader_makes_no_key_that_is_there_and_other_clusters_have_o
 
 async def test_an_old_signing_key_is_replaced_and_verifies_once_more(tmp_path: Path) -> None:
     async with cluster_of(tmp_path, 1, leader_lease=False) as (wire, leader):
-        await raise_version(wire, leader)
+        await raise_version(wire, leader, AUTHENTICATED)
         await add_user(leader, "app")
         await until(lambda: key_ids(leader) == [1])
         rights = leader.machine.rights
@@ -92,7 +84,7 @@ async def test_an_old_signing_key_is_replaced_and_verifies_once_more(tmp_path: P
 
 async def test_a_leader_without_a_majority_proposes_one_signing_key(tmp_path: Path) -> None:
     async with cluster_of(tmp_path, 1, leader_lease=False) as (wire, leader):
-        await raise_version(wire, leader)
+        await raise_version(wire, leader, AUTHENTICATED)
         await add_user(leader, "app")
         await until(lambda: key_ids(leader) == [1])
         before = leader.core.log.last_index

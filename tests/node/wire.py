@@ -11,6 +11,7 @@ from random import Random
 
 from raftkv.errors import InvalidRequest, RaftkvError, Unavailable
 from raftkv.kv.limits import Limits
+from raftkv.kv.state_hash import MARK_ENTRIES
 from raftkv.node.config import NodeConfig, NodeStores
 from raftkv.node.node import Node
 from raftkv.node.scrub import INTERVAL_S
@@ -67,6 +68,10 @@ class Wire:
     async def restart(self, node_id: int) -> Node:
         """Kill the node and start it on what is on its disks."""
         await self.kill(node_id)
+        return await self.restart_killed(node_id)
+
+    async def restart_killed(self, node_id: int) -> Node:
+        """Start a killed node on what is on its disks."""
         self.logs[node_id] = self.logs[node_id].crash()
         self.states[node_id] = self.states[node_id].crash()
         return await self._run(node_id)
@@ -137,7 +142,11 @@ LOG_BYTES = 1 << 20
 
 
 def config_of(
-    *, leader_lease: bool, scrub_interval_s: float = INTERVAL_S, log_bytes: int = LOG_BYTES
+    *,
+    leader_lease: bool,
+    scrub_interval_s: float = INTERVAL_S,
+    log_bytes: int = LOG_BYTES,
+    mark_entries: int = MARK_ENTRIES,
 ) -> NodeConfig:
     return NodeConfig(
         raft=RaftConfig(leader_lease=leader_lease),
@@ -148,6 +157,7 @@ def config_of(
         log_retained_bytes=log_bytes // 2,
         log_compaction_bytes=log_bytes,
         scrub_interval_s=scrub_interval_s,
+        mark_entries=mark_entries,
     )
 
 
@@ -188,10 +198,14 @@ async def cluster_of(
     leader_lease: bool,
     scrub_interval_s: float = INTERVAL_S,
     log_bytes: int = LOG_BYTES,
+    mark_entries: int = MARK_ENTRIES,
 ) -> AsyncIterator[tuple[Wire, Node]]:
     """The wire and the first leader."""
     config = config_of(
-        leader_lease=leader_lease, scrub_interval_s=scrub_interval_s, log_bytes=log_bytes
+        leader_lease=leader_lease,
+        scrub_interval_s=scrub_interval_s,
+        log_bytes=log_bytes,
+        mark_entries=mark_entries,
     )
     wire = Wire(directory, Random(seed), config)
     for node_id in (1, 2, 3):
@@ -203,6 +217,14 @@ async def cluster_of(
     for node in wire.nodes.values():
         node.driver.finish(None)
         await node.stop()
+
+
+async def raise_version(wire: Wire, leader: Node, version: int) -> None:
+    """Nodes of a wire do not introduce themselves, so their leader does not do it by itself."""
+    for each in range(1, version + 1):
+        leader.driver._raft.propose_version(each)
+    nodes = wire.nodes.values()
+    await until(lambda: all(node.machine.cluster_version == version for node in nodes))
 
 
 async def until(condition: Callable[[], bool]) -> None:

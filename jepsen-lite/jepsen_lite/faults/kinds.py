@@ -23,7 +23,7 @@ TRIGGERING_NODE = "triggering node"
 NEWEST = "newest"
 """The node that was added last."""
 
-LOG, STATE, SNAPSHOT, TRUNCATED_TABLE = "log", "state", "snapshot", "cut"
+LOG, STATE, SNAPSHOT, TRUNCATED_TABLE, MEMORY = "log", "state", "snapshot", "cut", "memory"
 """What a `BitFlip` damages."""
 
 PowerCuts: TypeAlias = tuple[tuple[str, float], ...]
@@ -197,7 +197,8 @@ class BitFlip:
 
     LOG: in the log, while the node is down; it reads the log when it starts. STATE: in the tables;
     the node meets the damage when it reads the row, scrubs, or sends a snapshot. SNAPSHOT: in the
-    next snapshot that arrives at any node. TRUNCATED_TABLE: a table loses its second half.
+    next snapshot that arrives at any node. TRUNCATED_TABLE: a table loses its second half. MEMORY
+    (simulated runs): in the node's memory, before any checksum; the comparison of states finds it.
     At most one node of a run, and only if the others can continue without it.
     """
 

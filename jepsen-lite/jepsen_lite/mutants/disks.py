@@ -1,5 +1,5 @@
-"""Planted bugs in what a cluster makes of disks that are gone, old or copied, of strangers, and of
-programs of another version.
+"""Planted bugs in what a cluster makes of disks that are gone, old or copied, of states that are
+wrong, of strangers, and of programs of another version.
 """
 
 from __future__ import annotations
@@ -9,7 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from jepsen_lite.mutants.mutant import Patch, mutant
+from raftkv.kv.meta import Meta
 from raftkv.kv.pace import Steps
+from raftkv.kv.records import CHANGE_DELETE, CHANGE_PUT
+from raftkv.kv.state_hash import StateHash
 from raftkv.kv.validation import Checked
 from raftkv.node import leader_maintenance, proposer
 from raftkv.node.founder import Ask, Founder
@@ -17,6 +20,7 @@ from raftkv.node.peer_handler import NodePeerHandler
 from raftkv.node.peer_register import PeerRegister
 from raftkv.node.proposer import Proposer
 from raftkv.node.removal import RemovalReports
+from raftkv.node.state_comparison import NOTHING_FOUND, Judgement, StateComparison
 from raftkv.peer import bounds
 from raftkv.peer.handshake import Caller, HandshakeRefused, Refusal
 from raftkv.peer.ports import Acknowledged, Forward, Founding
@@ -235,6 +239,35 @@ def version_raised_by_a_majority() -> list[Patch]:
     return [(leader_maintenance, "next_version", next_version)]
 
 
+@mutant(
+    "states are not compared",
+    "wrong-states",
+    caught_by="every node with a wrong state has left service",
+)
+def states_are_not_compared() -> list[Patch]:
+    """Marks are exchanged, and nobody looks at them."""
+
+    def judge(self: StateComparison, *_: object) -> Judgement:
+        return NOTHING_FOUND
+
+    return [(StateComparison, "judge", judge)]
+
+
+@mutant(
+    "states are not compared",
+    "wrong-states",
+    caught_by="every node with a wrong state has left service",
+)
+def old_versions_are_not_hashed() -> list[Patch]:
+    """The hash has only what the log says: keys and values, and not the rows that came of them."""
+    add = StateHash.add
+
+    def hash_keys(self: StateHash, meta: Meta, effects: Sequence[bytes]) -> None:
+        add(self, meta, [each for each in effects if each[:1] in (CHANGE_PUT, CHANGE_DELETE)][:1])
+
+    return [(StateHash, "add", hash_keys)]
+
+
 MUTANTS = (
     silence_is_an_empty_disk,
     an_emptied_disk_takes_its_old_part,
@@ -247,4 +280,6 @@ MUTANTS = (
     terms_are_not_bounded,
     forwards_are_not_checked,
     version_raised_by_a_majority,
+    states_are_not_compared,
+    old_versions_are_not_hashed,
 )

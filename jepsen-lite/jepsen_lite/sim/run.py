@@ -45,6 +45,7 @@ from jepsen_lite.workloads.rights import RightsWorkload
 BOOT_S = 10.0
 SET_UP_S = 30.0
 LIVENESS_S = 10.0
+WRONG_STATE_S = 5.0
 OPERATOR_S = 60.0
 LOCK_LIVENESS_S = 60.0
 STANDSTILL_S = 120.0
@@ -256,6 +257,11 @@ class Simulation:
             self._no_clone_in_service,
             LIVENESS_S,
             "of two nodes that run from one disk, one left service",
+        )
+        self._await(
+            self.cluster.wrong_states_found,
+            WRONG_STATE_S,
+            "every node with a wrong state has left service",
         )
         self.cluster.switch_off_lost()
         self.operator.replace_damaged()

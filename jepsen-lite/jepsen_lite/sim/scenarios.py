@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 from jepsen_lite.faults.kinds import (
     LEADER,
+    MEMORY,
     SNAPSHOT,
     STATE,
     TRIGGERING_NODE,
@@ -222,6 +223,23 @@ def damage(seed: int) -> Plan:
     return replace(plan, schedule=tuple(faults))
 
 
+def wrong_states(seed: int) -> Plan:
+    """A bit of one node's memory turns over, in a row that entries read; leaders come and go."""
+    plan, rng = busy_plan(seed, "wrong states")
+    names = plan.node_names
+    victim = rng.choice((LEADER, *names))
+    faults: list[Fault] = [BitFlip(rng.uniform(1.5, 3.0), 0.0, victim, MEMORY)]
+    if rng.random() < 0.5:
+        # Without a third node, two that differ are in dispute until it is back.
+        faults.append(
+            Kill(rng.uniform(1.0, 3.0), rng.uniform(1.0, 3.0), (rng.choice(names),), True)
+        )
+    if rng.random() < 0.5:
+        faults.append(Transfer(rng.uniform(2.0, 4.0), 0.0, rng.choice(names)))
+    tuning = replace(plan.tuning, older_programs=False)
+    return replace(plan, schedule=tuple(faults), tuning=tuning, workloads=("register", "set"))
+
+
 def emptied_disks(seed: int) -> Plan:
     """A disk is empty when its node boots again, or those of a majority are."""
     return _with_one_of(EMPTIED, seed, "emptied disks")
@@ -328,6 +346,7 @@ SCENARIOS: Mapping[str, Scenario] = dict(
         snapshots,
         bit_rot,
         damage,
+        wrong_states,
         emptied_disks,
         copied_disks,
         cloned_disks,

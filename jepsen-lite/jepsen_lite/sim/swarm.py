@@ -43,9 +43,9 @@ from jepsen_lite.workloads.catalogue import (
 )
 from raftkv.kv.pace import STEP_UNITS
 
-ANOTHER_LENGTH = frozenset({"load", "slow-answers", "rights"})
-"""Scenarios that no seed is based on: they are much longer than the others, or short ones for a
-workload that is drawn beside all faults.
+ANOTHER_LENGTH = frozenset({"load", "slow-answers", "rights", "wrong-states"})
+"""Scenarios that no seed is based on: they are much longer than the others, short ones for a
+workload that is drawn beside all faults, or for workloads that do not read what is wrong.
 """
 SECURED = 0.25
 """The share of seeds whose clients are users with rights, where the workloads allow it."""

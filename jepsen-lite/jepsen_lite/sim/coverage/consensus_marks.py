@@ -163,4 +163,10 @@ STORAGE: Sequence[Mark] = (
         "Recovery resets the log to the state.",
     ),
     Mark("a node withdraws from damaged data", "It finds damage while it runs."),
+    Mark("a node with a wrong state is quarantined", "Its state differs from a majority's."),
+    Mark("two states differ, and no majority agrees on either", "Nothing is proposed meanwhile."),
+    Mark(
+        "a member that lagged ends a dispute about the state",
+        "Its marks have made a majority, or one of the others was removed.",
+    ),
 )

@@ -15,6 +15,7 @@ from raftkv.node import node as node_module
 from raftkv.node import recovery
 from raftkv.node.leadership_transfer import Withdrawal
 from raftkv.node.recovery import Recovered
+from raftkv.node.state_comparison import StateComparison
 
 
 def observe_crashes(wraps: Wraps, reach: Reach, cluster: Cluster) -> None:
@@ -100,3 +101,18 @@ def observe_recoveries(wraps: Wraps, reach: Reach) -> None:
     def begin(original: Callable[..., None], withdrawal: Withdrawal, reason: Any) -> None:
         reach("a node withdraws from damaged data")
         original(withdrawal, reason)
+
+    @wraps.around(Withdrawal, "quarantine")
+    def quarantine(original: Callable[..., None], withdrawal: Withdrawal, found: str) -> None:
+        reach("a node with a wrong state is quarantined")
+        original(withdrawal, found)
+
+    @wraps.around(StateComparison, "judge")
+    def judge(original: Callable[..., Any], comparison: StateComparison, *args: Any) -> Any:
+        before = comparison.in_dispute
+        found = original(comparison, *args)
+        if comparison.in_dispute and not before:
+            reach("two states differ, and no majority agrees on either")
+        if before and not comparison.in_dispute:
+            reach("a member that lagged ends a dispute about the state")
+        return found

@@ -100,6 +100,15 @@ OF_STORAGE: Mapping[str, str] = {
     "a node withdraws from damaged data": (
         "one scenario flips bits of the state, and a read or the scrub must meet them"
     ),
+    "a node with a wrong state is quarantined": (
+        "one scenario flips bits in memory, where clients may read what is wrong before it is found"
+    ),
+    "two states differ, and no majority agrees on either": (
+        "one scenario flips bits in memory, and the third node must be down or slow"
+    ),
+    "a member that lagged ends a dispute about the state": (
+        "one scenario flips bits in memory, and the third node must be back in time"
+    ),
     "a crash during an installation leaves a new state and an old log": (
         "a crash must come between two syncs of an installation"
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from jepsen_lite.faults.kinds import (
+    MEMORY,
     SNAPSHOT,
     STATE,
     BitFlip,
@@ -142,6 +143,9 @@ class MachineFaults:
             return None
         if self._cluster.damaged:
             return None
+        if fault.part == MEMORY:
+            host.disk.state.flip_in_memory()
+            return no_action if host.disk.flipped else None
         host.disk.flip_bit(fault.part)
         if fault.part == STATE:
             return no_action if host.disk.flipped else None

@@ -9,6 +9,7 @@ from typing import Any, cast
 from jepsen_lite.sim.checks.disk_losses import Replica
 from jepsen_lite.sim.checks.invariants import Invariants
 from jepsen_lite.sim.checks.violation import Violation
+from jepsen_lite.sim.nodes.disk import SimulatedState
 from raftkv.kv.machine import Applied, StateMachine
 from raftkv.kv.pace import Steps
 from raftkv.node.node import Node
@@ -95,7 +96,8 @@ class CheckedNode(Node):
             entries: Sequence[Entry], hash_at: Callable[[int], int]
         ) -> Steps[list[Applied]]:
             applied = yield from apply_in_steps(entries, hash_at)
-            self._invariants.state_machines.model.ran(self._replica, applied)
+            if not cast("SimulatedState", self._stores.state).wrong.key:
+                self._invariants.state_machines.model.ran(self._replica, applied)
             return applied
 
         machine.apply_in_steps = watched  # type: ignore[method-assign]

@@ -16,7 +16,7 @@ from jepsen_lite.sim.net.traffic import Traffic
 from jepsen_lite.sim.nodes.client_server import SimulatedClientServer
 from jepsen_lite.sim.nodes.disk import Disk, damage_snapshot
 from jepsen_lite.sim.nodes.host import Host, HostSpec, address_of
-from jepsen_lite.sim.nodes.settings import NodeTuning
+from jepsen_lite.sim.nodes.settings import MARK_ENTRIES, NodeTuning
 from raftkv.raft.entry import Membership
 
 
@@ -177,7 +177,19 @@ class Cluster:
             if state.store.written.damaged and not state.flipped:
                 raise Violation(f"node {replica} has damage in its state that came with a snapshot")
         self.invariants.state_machines.compare(
-            (replica, state.store) for replica, state in states if not state.store.written.damaged
+            (replica, state.store)
+            for replica, state in states
+            if not (state.store.written.damaged or state.wrong.key)
+        )
+
+    def wrong_states_found(self) -> bool:
+        """Whether every node has left service whose state is wrong and was compared since."""
+        leader = self.leader()
+        applied = leader.node.machine.applied_index if leader and leader.node else 0
+        return all(
+            host.left or not wrong.used_index or applied < wrong.used_index + MARK_ENTRIES
+            for host in self.hosts.values()
+            for wrong in (host.disk.state.wrong,)
         )
 
     def settled(self) -> bool:

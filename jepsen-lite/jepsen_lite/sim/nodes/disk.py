@@ -10,7 +10,7 @@ from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from random import Random
-from typing import Self, TypeAlias
+from typing import NamedTuple, Self, TypeAlias
 
 from jepsen_lite.faults.kinds import STATE
 from jepsen_lite.sim.checks.disk_losses import Replica
@@ -18,6 +18,7 @@ from jepsen_lite.sim.checks.invariants import Invariants
 from jepsen_lite.sim.checks.violation import Violation
 from raftkv.errors import DiskFull
 from raftkv.kv.meta import META_KEY, Meta
+from raftkv.kv.records import unpack_version
 from raftkv.kv.store import Family
 from raftkv.raft.entry import Entry, HardState
 from raftkv.storage.identity import MemoryIdentityStore
@@ -43,10 +44,23 @@ from raftkv.storage.ports import RecoveredLog, Starts, Verification
 SYNC_S_MIN = 0.0001
 SYNC_S_MEAN = 0.0008
 
+VERSION_BIT = 8 * 16 + 9
+"""Of a record: it adds 512 to the version counter, which no run reaches."""
+
 Change: TypeAlias = Callable[[_Log], None]
 
 DEVICE = frozenset({"slow_s", "full", "snapshot_arrives", "_rng", "_directory"})
 """The attributes of `Disk` that belong to the machine. All others are contents of the disk."""
+
+
+class WrongRow(NamedTuple):
+    """A row with a bit that flipped in memory, and the first entry that is known to have read it
+    (0: none).
+    """
+
+    key: bytes = b""
+    row: bytes = b""
+    used_index: int = 0
 
 
 class SimulatedLog(MemoryLogStore):
@@ -129,6 +143,7 @@ class SimulatedState(MemoryStateStorage):
         super().__init__(directory, wait_for_disk)
         self.flipped = False
         """Whether a bit of a row was ever flipped, even if the row has been rewritten since."""
+        self.wrong = WrongRow()
         self.snapshot_arrives: Callable[[Path], None] = _unchanged
 
     def disk_bytes(self) -> int:
@@ -153,9 +168,32 @@ class SimulatedState(MemoryStateStorage):
             self.flipped = True
             self.damage(row.family, row.key, rng.getrandbits(16))
 
+    def flip_in_memory(self) -> None:
+        """Flip a bit in the version counter of the key that was written most often, below no
+        checksum. The next put of the key counts on from it. Readers of values see nothing.
+        """
+        versions = {
+            key: (record, unpack_version(record)[2])
+            for key, record in self.store.scan(Family.CURRENT, b"", None)
+        }
+        if versions:
+            key = max(versions, key=lambda key: (versions[key][1], key))
+            row = turned(versions[key][0], VERSION_BIT)
+            self.store.write({Family.CURRENT: {key: row}})
+            self.flipped, self.wrong = True, WrongRow(key, row)
+
+    def look_for_use(self, applied_index: int) -> None:
+        """Note whether an entry has replaced the row whose bit was flipped in memory."""
+        wrong = self.wrong
+        if not wrong.key or wrong.used_index:
+            return
+        if self.store.get(Family.CURRENT, wrong.key) != wrong.row:
+            self.wrong = wrong._replace(used_index=applied_index)
+
     def crash(self, surviving: int = 0) -> Self:
         found = super().crash(surviving)
         found.flipped, found.snapshot_arrives = self.flipped, self.snapshot_arrives
+        found.wrong = self.wrong
         return found
 
 

@@ -410,6 +410,7 @@ class Host:
         if self.node is None:
             return
         self._invariants.turned(self.replica, self.node)
+        self.disk.state.look_for_use(self.node.machine.applied_index)
         self.node.check_results()
         raft = self.node.core
         role, last_index, commit_index = raft.role, raft.log.last_index, raft.commit_index

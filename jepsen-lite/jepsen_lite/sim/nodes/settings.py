@@ -16,6 +16,9 @@ SCRUB_INTERVAL_S = 15.0
 """Some rounds within a run, with time enough between them for damage to travel."""
 
 
+MARK_ENTRIES = 16
+"""Nodes compare their states often enough within a run."""
+
 SIGNING_KEY_AGE_MS_MAX = 9_000
 """Longer than the time to live of a token, and short enough to be reached within a run."""
 
@@ -89,6 +92,7 @@ class NodeTuning:
             entry_bytes_max=self.bounds.entry_bytes_max,
             versions=versions,
             scrub_interval_s=SCRUB_INTERVAL_S,
+            mark_entries=MARK_ENTRIES,
             step_units=self.step_units,
             signing_key_age_ms_max=SIGNING_KEY_AGE_MS_MAX,
         )
