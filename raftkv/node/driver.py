@@ -35,8 +35,8 @@ from raftkv.node.removal import Removal
 from raftkv.node.replica import LogDisk, Replica
 from raftkv.node.run_loop import RunLoop
 from raftkv.node.snapshots import SnapshotInstaller, SnapshotTransfers
-from raftkv.node.statistics import NodeCounters, ProposalOutcomes
 from raftkv.node.state_comparison import StateComparison
+from raftkv.node.statistics import NodeCounters, ProposalOutcomes
 from raftkv.peer.handshake import Caller
 from raftkv.peer.ports import Author, Frame, PeerLinks
 from raftkv.raft.entry import Entry, EntryKind, Membership
