@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -51,6 +50,8 @@ async def drained(client: Client, node_id: int, wait_s: float) -> ClusterHealth:
 
     Raises `MemberUnknown`, and `Refused` with what is missing after `wait_s`.
     """
+    import asyncio
+
     loop = asyncio.get_running_loop()
     deadline = loop.time() + wait_s
     while True:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import pwd
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from random import SystemRandom
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -52,6 +50,8 @@ def recover(
             "recover begins a new cluster from one disk. Fix: `raftkv recover inspect DIR ...` says"
             " which disk is best; then `raftkv recover --data-dir DIR --new-cluster`"
         )
+    from random import SystemRandom
+
     from raftkv.node.surviving_disks import new_cluster_of, read_disk
     from raftkv.storage.directory import open_stopped_directory
 
@@ -145,6 +145,8 @@ def _confirm() -> None:
 
 def _require_owner(data_dir: Path) -> None:
     """The node's user must own what is written, or the node can't read it."""
+    import pwd
+
     owner = data_dir.stat().st_uid
     if owner != os.geteuid():
         try:
