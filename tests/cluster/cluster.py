@@ -31,7 +31,8 @@ async def eventually(
 class NodeProcess:
     """One `raftkv serve` process and its data directory.
 
-    `program`: what Python runs instead of `raftkv`.
+    `program`: what Python runs instead of `raftkv`. `program_settings`: those that it needs and
+    earlier releases do not know.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class NodeProcess:
         self.log_path = directory.with_suffix(".log")
         self.process: ForkedNode | subprocess.Popen[bytes] | None = None
         self.program: Sequence[str] = ()
+        self.program_settings: Sequence[str] = ("--set", "http_listen=off")
 
     @property
     def data_dir(self) -> Path:
@@ -59,6 +61,11 @@ class NodeProcess:
         self.client_address = f"127.0.0.1:{client_port}"
         self.peer_address = self._peer_listen = f"127.0.0.1:{peer_port}"
 
+    def be(self, release: Sequence[str]) -> None:
+        """From its next start on it runs this earlier release; an empty one: this program."""
+        self.program = release
+        self.program_settings = () if release else ("--set", "http_listen=off")
+
     def start(self, *arguments: str) -> None:
         assert not self.running
         command = [
@@ -70,7 +77,7 @@ class NodeProcess:
             *("--peer-advertise", self.peer_address),
             *("--log-format", "json"),
             *("--set", "disk_reserve_bytes=0"),
-            *("--set", "http_listen=off"),
+            *self.program_settings,
             *arguments,
         ]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("RAFTKV_")}

@@ -83,7 +83,7 @@ async def make(file: Path, program: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory() as base:
         cluster = Cluster(Path(base), 3)
         for node in cluster.nodes.values():
-            node.program = program
+            node.be(program)
         async with cluster, cluster.client() as client:
             version = 0
 

@@ -85,7 +85,7 @@ async def replace_program(cluster: Cluster, node_id: int, program: Sequence[str]
     node = cluster.nodes[node_id]
     node.send(signal.SIGTERM)
     assert await asyncio.to_thread(node.wait) == 0
-    node.program = program
+    node.be(program)
     cluster.start(node_id)
     await cluster.ready(node_id)
 
@@ -93,7 +93,7 @@ async def replace_program(cluster: Cluster, node_id: int, program: Sequence[str]
 def cluster_of(tmp_path: Path, program: Sequence[str]) -> Cluster:
     cluster = Cluster(tmp_path, 3)
     for node in cluster.nodes.values():
-        node.program = program
+        node.be(program)
     return cluster
 
 
@@ -137,13 +137,13 @@ async def test_a_node_of_the_earlier_release_is_refused_once_the_version_was_rai
         await eventually(raised, "the cluster version is raised")
         node = cluster.nodes[3]
         node.kill()
-        node.program = baseline
+        node.be(baseline)
         cluster.start(3)
         code = await asyncio.to_thread(node.wait)
         assert code
         assert "version" in node.log()
         # Nothing on its disk has changed.
-        node.program = THIS_PROGRAM
+        node.be(THIS_PROGRAM)
         cluster.start(3)
         await cluster.ready(3)
 
