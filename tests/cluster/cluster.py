@@ -31,7 +31,8 @@ async def eventually(
 class NodeProcess:
     """One `raftkv serve` process and its data directory.
 
-    `program`: what Python runs instead of `raftkv`.
+    `program`: what Python runs instead of `raftkv`. `knows_http_port`: whether it is of a version
+    with the setting `http_listen`.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class NodeProcess:
         self.log_path = directory.with_suffix(".log")
         self.process: ForkedNode | subprocess.Popen[bytes] | None = None
         self.program: Sequence[str] = ()
+        self.knows_http_port = True
 
     @property
     def data_dir(self) -> Path:
@@ -70,7 +72,7 @@ class NodeProcess:
             *("--peer-advertise", self.peer_address),
             *("--log-format", "json"),
             *("--set", "disk_reserve_bytes=0"),
-            *("--set", "http_listen=off"),
+            *(("--set", "http_listen=off") if self.knows_http_port else ()),
             *arguments,
         ]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("RAFTKV_")}
