@@ -12,6 +12,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Container, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -83,7 +84,8 @@ class HttpServer:
 
     def stop(self) -> None:
         """End all connections and the thread, and close the sockets. Blocks for milliseconds."""
-        self._loop.call_soon_threadsafe(self._serving.cancel)
+        with suppress(RuntimeError):  # the thread has failed, and its loop is closed
+            self._loop.call_soon_threadsafe(self._serving.cancel)
         self._thread.join(CLOSE_TIMEOUT_S)
 
     def _run(self) -> None:
