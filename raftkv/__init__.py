@@ -141,6 +141,7 @@ if TYPE_CHECKING:
         PermissionDenied as PermissionDenied,
         RaftkvError as RaftkvError,
         Refused as Refused,
+        ReplicasDiffer as ReplicasDiffer,
         RevisionCompacted as RevisionCompacted,
         RevisionInFuture as RevisionInFuture,
         RoleExists as RoleExists,

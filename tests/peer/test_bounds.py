@@ -9,16 +9,18 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from raftkv.errors import InvalidRequest
+from raftkv.kv.state_hash import MARKS_MAX, StateMark
 from raftkv.peer.bounds import (
     DIGEST_BYTES_MAX,
     FORWARDS_MAX,
     MEMBERS_MAX,
     NUMBER_MAX,
+    STATE_MARKS_MAX,
     SUBMISSIONS_MAX,
     TIME_MS_MAX,
     check_membership,
 )
-from raftkv.peer.codec import decode_founding, decode_frame
+from raftkv.peer.codec import decode_founding, decode_frame, encode_frame
 from raftkv.peer.outbox import BULK_FRAMES_MAX
 from raftkv.peer.ports import Frame
 from raftkv.raft.messages import AppendEntries, InstallSnapshot, RequestVote
@@ -345,6 +347,31 @@ def test_forwards_that_no_correct_node_sends_are_refused(wire: peer_pb2.Frame) -
 def test_as_many_forwards_as_a_link_merges_into_one_frame_are_accepted() -> None:
     merged = peer_pb2.Frame(forwards=[FORWARD]).SerializeToString() * BULK_FRAMES_MAX
     assert len(decode_frame(merged, SENDER, RECIPIENT).forwards) == BULK_FRAMES_MAX
+
+
+MARK = peer_pb2.StateMark(index=1_024, hash=1)
+
+
+@pytest.mark.parametrize(
+    "marks",
+    [[MARK] * (STATE_MARKS_MAX + 1), [peer_pb2.StateMark(index=2**63)]],
+    ids=["too many", "an index that no log reaches"],
+)
+def test_state_marks_that_no_correct_node_sends_are_refused(
+    marks: list[peer_pb2.StateMark],
+) -> None:
+    with pytest.raises(InvalidRequest, match="state mark"):
+        decode_frame(peer_pb2.Frame(state_marks=marks).SerializeToString(), SENDER, RECIPIENT)
+
+
+def test_of_merged_frames_the_last_state_marks_count() -> None:
+    marks = [StateMark(1_024 * number, number) for number in range(1, MARKS_MAX + 2)]
+    merged = encode_frame(Frame(state_marks=marks[:-1])) + encode_frame(
+        Frame(state_marks=marks[1:])
+    )
+    assert list(decode_frame(merged, SENDER, RECIPIENT).state_marks) == marks[1:]
+    most = encode_frame(Frame(state_marks=marks[1:])) * BULK_FRAMES_MAX
+    assert list(decode_frame(most, SENDER, RECIPIENT).state_marks) == marks[1:]
 
 
 Change = Callable[[log_pb2.Membership], object]
