@@ -88,7 +88,14 @@ class Pods:
 
     def exec(self, index: int, *command: str) -> str:
         """As the user root of the cluster, by its certificate."""
-        own = ("--cert", "/certs/user-root.pem", "--key", "/certs/user-root-key.pem")
+        own = (
+            "--timeout",
+            "30",
+            "--cert",
+            "/certs/user-root.pem",
+            "--key",
+            "/certs/user-root-key.pem",
+        )
         return run("docker", "exec", self.pod(index), *command, *own)
 
     async def healthy(self) -> None:
