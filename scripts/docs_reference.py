@@ -21,7 +21,7 @@ from raftkv import errors
 from raftkv.cli import exit_codes
 from raftkv.cli.main import app
 from raftkv.client.settings import ClientSettings
-from raftkv.config import Settings
+from raftkv.config import LIVE_SETTINGS, Settings
 from raftkv.config_sources import DEFAULTS, ENVIRONMENT_PREFIX
 from raftkv.kv.limits import Limits
 from raftkv.metrics.histogram import SECONDS
@@ -133,8 +133,12 @@ def settings_page() -> str:
             " of the TOML file of `--config`. A flag precedes a variable, a variable the file."
             " Settings without a flag of their own take `--set NAME=VALUE`.",
             "",
-            "| setting | default | range | flag | meaning |",
-            "|---|---|---|---|---|",
+            "A running node applies a changed setting that is marked `live` when it gets SIGHUP or"
+            " `raftkv config reload`: log_level at once, bounds of watches for streams that are"
+            " opened from then on, the others for later requests. All others need a restart.",
+            "",
+            "| setting | default | range | flag | changes | meaning |",
+            "|---|---|---|---|---|---|",
             *(
                 _setting_row(field)
                 for field in dataclasses.fields(Settings)
@@ -178,7 +182,9 @@ def _setting_row(field: dataclasses.Field[Any]) -> str:
         shown = str(default).lower()
     flag = f"--{field.name.replace('_', '-')}"
     flag = f"`{flag}`" if flag in _serve_flags() else "`--set`"
-    return f"| `{field.name}` | {shown} | {span} | {flag} | {_cell(field.metadata['doc'])} |"
+    changes = "live" if field.name in LIVE_SETTINGS else "restart"
+    meaning = _cell(field.metadata["doc"])
+    return f"| `{field.name}` | {shown} | {span} | {flag} | {changes} | {meaning} |"
 
 
 def _serve_flags() -> set[str]:

@@ -75,13 +75,27 @@ class Pods:
         run("docker", "stop", self.pod(index))
         run("docker", "rm", self.pod(index))
 
+    def take_address(self, index: int) -> None:
+        """Start another container, which gets the free address of the pod that has stopped."""
+        run(
+            *("docker", "run", "--detach", "--name", f"{self.pod(index)}-other"),
+            *("--network", self.name, "--entrypoint", "sleep", "raftkv", "600"),
+        )
+
     def address(self, index: int) -> str:
         form = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
         return run("docker", "inspect", "--format", form, self.pod(index)).strip()
 
     def exec(self, index: int, *command: str) -> str:
         """As the user root of the cluster, by its certificate."""
-        own = ("--cert", "/certs/user-root.pem", "--key", "/certs/user-root-key.pem")
+        own = (
+            "--timeout",
+            "30",
+            "--cert",
+            "/certs/user-root.pem",
+            "--key",
+            "/certs/user-root-key.pem",
+        )
         return run("docker", "exec", self.pod(index), *command, *own)
 
     async def healthy(self) -> None:
@@ -97,8 +111,8 @@ class Pods:
 
     def close(self) -> None:
         for index in pod_indexes():
-            for command in (["rm", "--force"], ["volume", "rm", "--force"]):
-                run("docker", *command, self.pod(index))
+            run("docker", "rm", "--force", self.pod(index), f"{self.pod(index)}-other")
+            run("docker", "volume", "rm", "--force", self.pod(index))
         run("docker", "volume", "rm", "--force", self.certificates)
         run("docker", "network", "rm", self.name)
 
@@ -127,20 +141,12 @@ async def test_nodes_that_start_a_minute_apart_found_a_cluster_and_return_at_oth
     await pods.healthy()
     pods.exec(first, "raftkv", "put", "greeting", "hello")
     for index in pod_indexes():
-        # While it is away another container takes its address.
         address = pods.address(index)
         pods.stop(index)
-        blocker = f"{pods.name}-blocker-{index}"
-        run(
-            *("docker", "run", "--detach", "--rm", "--name", blocker, "--network", pods.name),
-            *("--entrypoint", "sleep", "raftkv", "600"),
-        )
-        try:
-            pods.start(index)
-            assert pods.address(index) != address
-            await pods.healthy()
-        finally:
-            run("docker", "rm", "--force", blocker)
+        pods.take_address(index)
+        pods.start(index)
+        assert pods.address(index) != address
+        await pods.healthy()
         assert pods.exec(index, "raftkv", "get", "greeting").strip() == "hello"
     members = pods.exec(first, "raftkv", "member", "list")
     assert members.count("voter") == len(pod_indexes())

@@ -16,6 +16,7 @@ from tests.docker.compose import ComposeCluster, why_not
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
 
 SERVICES = ("secure1", "secure2", "secure3")
+PATIENT = ("raftkv", "--timeout", "30")  # containers share few cores with others here
 ENDPOINTS = "127.0.0.1:7421,127.0.0.1:7422,127.0.0.1:7423"
 
 
@@ -52,12 +53,12 @@ async def test_every_node_becomes_healthy(cluster: ComposeCluster) -> None:
 def test_root_sees_all_nodes_and_writes_and_reads_inside_a_container(
     cluster: ComposeCluster,
 ) -> None:
-    status = cluster.exec("secure1", "raftkv", "status")
+    status = cluster.exec("secure1", *PATIENT, "status")
     assert [line.split()[1] for line in status.splitlines()[1:]] == [
         f"{service}:7411" for service in SERVICES
     ]
-    cluster.exec("secure1", "raftkv", "put", "greeting", "hello")
-    assert cluster.exec("secure3", "raftkv", "get", "greeting").strip() == "hello"
+    cluster.exec("secure1", *PATIENT, "put", "greeting", "hello")
+    assert cluster.exec("secure3", *PATIENT, "get", "greeting").strip() == "hello"
 
 
 def test_a_caller_without_a_password_is_refused_inside_a_container(
@@ -65,7 +66,7 @@ def test_a_caller_without_a_password_is_refused_inside_a_container(
 ) -> None:
     for command in (["get", "greeting"], ["put", "greeting", "bye"]):
         with pytest.raises(AssertionError, match=r"ended with 6:[\s\S]*is not authenticated"):
-            cluster.exec("secure2", "raftkv", *command, RAFTKV_USER="", RAFTKV_PASSWORD_FILE="")
+            cluster.exec("secure2", *PATIENT, *command, RAFTKV_USER="", RAFTKV_PASSWORD_FILE="")
 
 
 async def test_from_this_machine_root_is_served_and_others_are_refused(

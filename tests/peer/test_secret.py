@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import stat
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from raftkv.errors import ConfigurationError
+from raftkv.files import require_private
 from raftkv.peer.secret import (
     SECRET_BYTES_MAX,
     SECRET_BYTES_MIN,
@@ -100,3 +103,23 @@ def test_the_owner_may_make_it_read_only(tmp_path: Path) -> None:
     path = written(tmp_path / "secret", b"x" * 32, 0o400)
     assert stat.S_IMODE(Path(path).stat().st_mode) == 0o400
     assert read_secret(path).known
+
+
+@pytest.mark.parametrize(
+    ("owner", "user", "mode", "taken"),
+    [
+        (0, 7411, 0o440, True),  # as a volume of a secret of Kubernetes
+        (0, 7411, 0o444, False),
+        (0, 7411, 0o460, False),
+        (0, 0, 0o440, False),
+        (7411, 7411, 0o440, False),
+    ],
+)
+def test_a_file_of_roots_may_be_readable_by_the_group_of_another_user(
+    monkeypatch: pytest.MonkeyPatch, owner: int, user: int, mode: int, taken: bool
+) -> None:
+    found = SimpleNamespace(st_uid=owner, st_mode=stat.S_IFREG | mode)
+    monkeypatch.setattr(Path, "stat", lambda _: found)
+    monkeypatch.setattr("os.geteuid", lambda: user)
+    with nullcontext() if taken else pytest.raises(ConfigurationError):
+        require_private(Path("key.pem"), "peer_key_file")

@@ -110,6 +110,7 @@ async def test_the_log_level_changes_only_if_its_setting_does(tmp_path: Path) ->
             sources = Sources()
             reload = reload_of(server, sources)
             set_level("warning")  # as `raftkv log-level` does
+            sources.values["watches_max"] = 5
             await reload.reload()
             assert get_level() == "warning"
             sources.values["log_level"] = "error"
