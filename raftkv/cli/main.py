@@ -12,6 +12,7 @@ import typer
 from raftkv import __version__
 from raftkv.cli import (
     auth_commands,
+    backup_commands,
     bench,
     certs_commands,
     cluster_commands,
@@ -198,6 +199,7 @@ app.command(rich_help_panel=CLUSTER)(status.status)
 app.add_typer(member_commands.app, name="member", rich_help_panel=CLUSTER)
 app.command("transfer-leader", rich_help_panel=CLUSTER)(cluster_commands.transfer_leader)
 app.command("log-level", rich_help_panel=CLUSTER)(cluster_commands.log_level)
+app.add_typer(backup_commands.app, name="backup", rich_help_panel=CLUSTER)
 app.command(rich_help_panel=CLUSTER)(bench.bench)
 app.add_typer(user_commands.app, name="user", rich_help_panel=ACCESS)
 app.add_typer(role_commands.app, name="role", rich_help_panel=ACCESS)
