@@ -104,7 +104,6 @@ async def restore(
         restoration = Restoration(cluster)
         await _write_state(directory, _restored_rows(reader, key, restoration))
         await _write_log(directory, restoration.meta)
-        make_private(directory.path)
         # The last step: without an identity it is no data directory.
         directory.save(
             DirectoryIdentity(
@@ -116,6 +115,7 @@ async def restore(
                 Stage.MEMBER,
             )
         )
+        make_private(directory.path)
     finally:
         directory.close()
     meta = restoration.meta
