@@ -21,6 +21,7 @@ from raftkv.cli import (
     hold,
     kv_commands,
     lease_commands,
+    lines_commands,
     member_commands,
     node_commands,
     range_command,
@@ -192,6 +193,8 @@ app.command(rich_help_panel=KEYS)(kv_commands.cas)
 app.command(rich_help_panel=KEYS)(txn.txn)
 app.command(rich_help_panel=KEYS)(kv_commands.compact)
 app.command(rich_help_panel=KEYS)(watch_command.watch)
+app.command(rich_help_panel=KEYS)(lines_commands.export)
+app.command("import", rich_help_panel=KEYS)(lines_commands.import_)
 app.add_typer(lease_commands.app, name="lease", rich_help_panel=KEYS)
 app.command(cls=hold.LockCommand, rich_help_panel=NAMES)(hold.lock)
 app.command(rich_help_panel=NAMES)(hold.elect)
