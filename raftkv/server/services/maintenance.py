@@ -89,7 +89,7 @@ class MaintenanceService:
             if failures.ends_service(error):
                 self._on_broken(error)
             refused = failures.of_read(error)
-            requester.report_act({}, refused)
+            requester.report(refused)
             await failures.abort(context, refused, header_of(self._node))
 
     async def _serve(self, context: Context, traffic: CallTraffic, requester: Requester) -> None:
