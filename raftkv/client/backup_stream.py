@@ -52,6 +52,9 @@ async def backup_parts(client: Core, address: str) -> AsyncGenerator[api_pb2.Bac
     link = client._endpoints.get(address).link
     stream = link.open(arrived.put_nowait, arrived.put_nowait, BACKUP, token)
     try:
+        # One request until it is admitted: a refusal during a write arrives without its reason.
+        stream.send(api_pb2.BackupRequest().SerializeToString())
+        yield await _next_part(arrived, address)
         for _ in range(PARTS_AHEAD):
             stream.send(api_pb2.BackupRequest().SerializeToString())
         last = False

@@ -107,7 +107,9 @@ async def test_a_second_backup_at_a_time_is_refused(server: FakeServer) -> None:
     fill(server, 1)
     stream = open_stream(server)
     await part_of(stream)
-    assert isinstance(await end_of(open_stream(server)), Overloaded)
+    second = open_stream(server)
+    await second.write(ASK)
+    assert isinstance(await end_of(second), Overloaded)
     stream.cancel()
 
 
@@ -136,6 +138,21 @@ async def test_only_root_saves_a_backup_and_only_while_it_is_root(server: FakeSe
     users.change(user_delete=auth.UserDelete(name="app"))
     await stream.write(ASK)
     assert isinstance(await end_of(stream), Unauthenticated)
+
+
+async def test_the_command_gets_the_reason_for_which_a_node_refuses(server: FakeServer) -> None:
+    users = Users(server.node)
+    address = f"127.0.0.1:{server.port}"
+    async with connect(address, token=users.tokens["app"]) as client:
+        with pytest.raises(PermissionDenied):
+            await anext(backup_parts(client, address))
+    fill(server, 1)
+    async with connect(address, token=users.tokens[ROOT]) as client:
+        first, second = backup_parts(client, address), backup_parts(client, address)
+        await anext(first)
+        with pytest.raises(Overloaded):
+            await anext(second)
+        await first.aclose()
 
 
 async def test_a_stopping_node_and_a_silent_client_end_a_backup(

@@ -309,7 +309,9 @@ def _end_of_stream(error: grpc.aio.AioRpcError, address: str, method: str) -> Ra
     # Only a backup has no part that another stream could go on with.
     if end is not None and (method == BACKUP or isinstance(end.error, Unauthenticated)):
         return end.error
-    return _no_such_call(error, address) or OutcomeUnknown(f"the stream broke: {error.details()}")
+    return _no_such_call(error, address, method) or OutcomeUnknown(
+        f"the stream broke: {error.details()}"
+    )
 
 
 def _no_such_call(
@@ -323,6 +325,8 @@ def _no_such_call(
             f"{address} has no users and roles: it runs an older version of raftkv, which"
             " authenticates no caller. Connect without a user, or update every member first"
         )
+    if method == BACKUP:
+        return Refused(f"{address} makes no backups: it runs an older version of raftkv; update it")
     return ConnectionFailed(
         f"{address} answers, but not as a node answers clients; it looks like the port for other"
         " nodes (peer port). Give the client port, by default 7410 + node id"

@@ -14,6 +14,7 @@ from raftkv.errors import (
     DeadlineExceeded,
     InvalidRequest,
     InvariantViolation,
+    Overloaded,
     RaftkvError,
     ShuttingDown,
 )
@@ -33,6 +34,8 @@ BACKUP: Final = rpc_path("Maintenance", "Backup")
 
 REQUEST_S_MAX: Final = 30.0
 """How long a stream may ask for nothing. Its rows stay on the disk meanwhile."""
+
+BUSY_RETRY_AFTER_S: Final = 10.0
 
 PART_BYTES: Final = 256 << 10
 """Rows of one part before compression; a single row may be larger."""
@@ -68,6 +71,7 @@ class MaintenanceService:
         self._loop = asyncio.get_running_loop()
         self._reading: dict[asyncio.Task[object], None] = {}
         self._ending = False
+        self._busy = False
 
     def end_streams(self) -> None:
         """The node is stopping: end every backup, which is then incomplete."""
@@ -98,6 +102,21 @@ class MaintenanceService:
             return
         deadline = self._loop.time() + self._deadlines.default_s
         await requester.admit(request, deadline)
+        # After the first request: a refusal during a write of the caller would lose its reason.
+        if self._busy:
+            raise Overloaded(
+                "this node makes a backup already; wait for its end, or ask another node",
+                retry_after_s=BUSY_RETRY_AFTER_S,
+            )
+        self._busy = True
+        try:
+            await self._send(context, traffic, requester, deadline)
+        finally:
+            self._busy = False
+
+    async def _send(
+        self, context: Context, traffic: CallTraffic, requester: Requester, deadline: float
+    ) -> None:
         await self._reader.confirm(api_pb2.READ_LEVEL_LINEARIZABLE, deadline)
         machine = self._node.machine
         parts = BackupParts(backup_rows(machine.view))
