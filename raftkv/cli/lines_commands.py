@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import enum
 import json
@@ -147,6 +146,8 @@ def import_(
 async def _import(
     client: Client, source: IO[str], existing: Existing, dry_run: bool
 ) -> Counter[Action]:
+    import asyncio
+
     done: Counter[Action] = Counter()
     lines = _lines_of(source)
     # A thread, because standard input may take long, and leases are renewed meanwhile.
