@@ -255,12 +255,8 @@ class Settings:
 
     @property
     def cluster_id(self) -> int:
-        """The id of the cluster's name on the wire: 64 bits, never zero.
-
-        Clusters with the same name have different incarnations.
-        """
-        digest = hashlib.sha256(self.cluster_name.encode()).digest()
-        return int.from_bytes(digest[:8], "big") or 1
+        """The id of the cluster's name on the wire: see `cluster_id_of`."""
+        return cluster_id_of(self.cluster_name)
 
     @property
     def advertised(self) -> Address:
@@ -475,6 +471,15 @@ class Settings:
 
 LIVE_SETTINGS = tuple(each.name for each in fields(Settings) if each.metadata.get("live"))
 """The settings that a running node can change."""
+
+
+def cluster_id_of(cluster_name: str) -> int:
+    """The id of a cluster's name on the wire: 64 bits, never zero.
+
+    Clusters with the same name have different incarnations.
+    """
+    digest = hashlib.sha256(cluster_name.encode()).digest()
+    return int.from_bytes(digest[:8], "big") or 1
 
 
 def split_address(key: str, address: str) -> tuple[str, int]:

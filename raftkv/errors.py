@@ -54,6 +54,7 @@
         ├── DiskFull
         ├── OutOfResources          a lack of descriptors or memory, not a failure of the disk
         ├── DamagedData
+        ├── DamagedBackup           a file is not the whole backup that was saved
         ├── DirectoryInUse
         └── DirectoryMismatch
 
@@ -479,6 +480,12 @@ class DamagedData(StorageError):
     """A record on the disk differs from what was written. It is never served."""
 
     reason = "DAMAGED_DATA"
+
+
+class DamagedBackup(StorageError):
+    """The file of a backup differs from what was saved, or is not a backup. Nothing is restored."""
+
+    reason = "DAMAGED_BACKUP"
 
 
 class DirectoryInUse(StorageError):

@@ -58,6 +58,7 @@ BELOW_NODE = ALLOWED["raftkv.kv"] | {
 ALLOWED["raftkv.storage"] = BELOW_NODE
 ALLOWED["raftkv.peer"] = BELOW_NODE | {"raftkv.backoff", "raftkv.storage.ports", "raftkv.tls"}
 ALLOWED["raftkv.node"] = BELOW_NODE | {"raftkv.storage", "raftkv.peer", "raftkv.config"}
+ALLOWED["raftkv.backup"] = BELOW_NODE | {"raftkv.storage", "raftkv.config"}
 ALLOWED["raftkv.server"] = ALLOWED["raftkv.node"] | {
     *("raftkv.node", "raftkv.tls", "raftkv.http", "raftkv.config_sources")
 }

@@ -17,6 +17,7 @@ from raftkv.errors import RaftkvError
 
 RAISED_ONLY_IN_A_NODE = {
     "AddressInUse": "a server that can't listen; the process ends with it",
+    "DamagedBackup": "the file of a backup, which only the command reads",
     "DirectoryMismatch": "a node's data directory; the process ends with it",
     "OutOfService": "why a node stopped; its clients meet NotServing",
     "RemovedFromCluster": "why a node stopped; its clients meet ShuttingDown",

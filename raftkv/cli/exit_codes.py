@@ -49,7 +49,7 @@ MEANINGS = {
     ExitCode.UNAVAILABLE: "no node or no majority could serve it; nothing happened, try again",
     ExitCode.OUTCOME_UNKNOWN: "a write was sent and no answer came: it may have been applied",
     ExitCode.REFUSED: "the present state forbids it (no such lease or member, no right, ...)",
-    ExitCode.STORAGE: "serve: the data directory or its disk can't be used",
+    ExitCode.STORAGE: "a disk can't be used, or the file of a backup is damaged",
     ExitCode.INVARIANT: "serve: a safety check failed and the node stopped",
     ExitCode.NOT_ACQUIRED: "lock, elect: others held it, or led, for as long as was waited",
     ExitCode.LOST: "lock, elect, lease keep-alive: it was held, and lost",

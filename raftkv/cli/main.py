@@ -13,6 +13,7 @@ from raftkv import __version__
 from raftkv.cli import (
     auth_commands,
     autopilot,
+    backup_commands,
     bench,
     certs_commands,
     cluster_commands,
@@ -23,6 +24,7 @@ from raftkv.cli import (
     hold,
     kv_commands,
     lease_commands,
+    lines_commands,
     member_commands,
     node_commands,
     range_command,
@@ -195,6 +197,8 @@ app.command(rich_help_panel=KEYS)(kv_commands.cas)
 app.command(rich_help_panel=KEYS)(txn.txn)
 app.command(rich_help_panel=KEYS)(kv_commands.compact)
 app.command(rich_help_panel=KEYS)(watch_command.watch)
+app.command(rich_help_panel=KEYS)(lines_commands.export)
+app.command("import", rich_help_panel=KEYS)(lines_commands.import_)
 app.add_typer(lease_commands.app, name="lease", rich_help_panel=KEYS)
 app.command(cls=hold.LockCommand, rich_help_panel=NAMES)(hold.lock)
 app.command(rich_help_panel=NAMES)(hold.elect)
@@ -205,6 +209,7 @@ app.add_typer(member_commands.app, name="member", rich_help_panel=CLUSTER)
 app.add_typer(recover.app, name="recover", rich_help_panel=CLUSTER)
 app.command("transfer-leader", rich_help_panel=CLUSTER)(cluster_commands.transfer_leader)
 app.command("log-level", rich_help_panel=CLUSTER)(cluster_commands.log_level)
+app.add_typer(backup_commands.app, name="backup", rich_help_panel=CLUSTER)
 app.command(rich_help_panel=CLUSTER)(bench.bench)
 app.add_typer(user_commands.app, name="user", rich_help_panel=ACCESS)
 app.add_typer(role_commands.app, name="role", rich_help_panel=ACCESS)

@@ -4,7 +4,7 @@ All of it is in memory as `Rights`, and in META under `AUTH_PREFIX`. The command
 the node that takes a request hashes passwords and draws secrets before it proposes the command.
 
 Signing keys (the rows under `auth/key/`) are in the log and in snapshots between nodes, because
-every node must accept a token. They belong in no backup, and end with a restore: whoever reads a
+every node must accept a token. They are in no backup, and end with a restore: whoever reads a
 backup could otherwise sign tokens for the running cluster.
 """
 
@@ -44,7 +44,7 @@ from raftkv.wire.canonical import auth_row_bytes
 from raftkv.wire.ranges import prefix_end
 
 AUTH_PREFIX: Final = b"auth/"
-_STATE: Final = AUTH_PREFIX + b"state"
+AUTH_STATE_KEY: Final = AUTH_PREFIX + b"state"
 _USER: Final = AUTH_PREFIX + b"user/"
 _ROLE: Final = AUTH_PREFIX + b"role/"
 _TOKEN: Final = AUTH_PREFIX + b"token/"
@@ -62,6 +62,11 @@ Key = TypeVar("Key")
 Value = TypeVar("Value")
 
 
+def is_credential(row: bytes) -> bool:
+    """Whether this key of META is that of a service token or a signing key: in no backup."""
+    return row.startswith((_TOKEN, _KEY))
+
+
 def read_rights(view: StateReader) -> Rights:
     """The rights as the rows hold them."""
     users: dict[int, auth_pb2.User] = {}
@@ -70,7 +75,7 @@ def read_rights(view: StateReader) -> Rights:
     keys: list[auth_pb2.SigningKey] = []
     state = auth_pb2.AuthState()
     for row, value in view.scan(Family.META, AUTH_PREFIX, prefix_end(AUTH_PREFIX)):
-        if row == _STATE:
+        if row == AUTH_STATE_KEY:
             state = auth_pb2.AuthState.FromString(value)
         elif row.startswith(_USER):
             user = auth_pb2.User.FromString(value)
@@ -124,7 +129,7 @@ class AuthChange:
             raise InvalidRequest("the command on users and roles is not set")
         self.after: Rights = getattr(self, f"_{kind}")(getattr(command, kind))
         if self.after.revision != before.revision:
-            self.rows[_STATE] = auth_row_bytes(
+            self.rows[AUTH_STATE_KEY] = auth_row_bytes(
                 auth_pb2.AuthState(enabled=self.after.enabled, revision=self.after.revision)
             )
 

@@ -60,7 +60,19 @@ class Need(NamedTuple):
         return f"{self.access} access to the keys from {printable(self.key)!r} to {end}"
 
 
-Needs: TypeAlias = Iterator["Need | AdminRight"]
+class RoleNeed(NamedTuple):
+    """The need of a role that has every right, which no other rights make up for."""
+
+    role: str
+
+    def __str__(self) -> str:
+        return f"the role {self.role}"
+
+
+AnyNeed: TypeAlias = "Need | AdminRight | RoleNeed"
+Needs: TypeAlias = Iterator[AnyNeed]
+
+ROOT_NEED: Final = RoleNeed(ROOT)
 
 
 def need(access: Access, key: bytes, range_end: bytes = b"") -> Need:
@@ -195,11 +207,13 @@ class Grants:
             return NotImplemented
         return all(getattr(self, each) == getattr(other, each) for each in self.__slots__)
 
-    def missing(self, needs: Iterable[Need | AdminRight]) -> Need | AdminRight | None:
+    def missing(self, needs: Iterable[AnyNeed]) -> AnyNeed | None:
         """The first need that the rights do not allow, None if they allow all."""
         if self.root:
             return None
         for each in needs:
+            if isinstance(each, RoleNeed):
+                return each
             if isinstance(each, AdminRight):
                 if each not in self.admin_rights:
                     return each
@@ -271,7 +285,7 @@ class Rights:
             grants = self._grants[user] = Grants(roles, root=ROOT in found.roles)
         return grants
 
-    def require(self, user: int, needs: Iterable[Need | AdminRight]) -> None:
+    def require(self, user: int, needs: Iterable[AnyNeed]) -> None:
         """Raise `Unauthenticated` or `PermissionDenied` unless the user has the rights, or
         authentication is not enabled.
         """
@@ -296,13 +310,13 @@ class Rights:
         name = command.auth.user_set_password.name  # of another command: empty
         return bool(name) and self.ids.get(name) == user
 
-    def _refusal(self, user: int, needs: Iterable[Need | AdminRight]) -> RaftkvError | None:
+    def _refusal(self, user: int, needs: Iterable[AnyNeed]) -> RaftkvError | None:
         if user not in self.users:
             return unauthenticated()
         missing = self.grants_of(user).missing(needs)
         return None if missing is None else self._denied(user, missing)
 
-    def _denied(self, user: int, missing: Need | AdminRight) -> PermissionDenied:
+    def _denied(self, user: int, missing: AnyNeed) -> PermissionDenied:
         name = self.name_of(user)
         what = f"the right {missing}" if isinstance(missing, AdminRight) else str(missing)
         return PermissionDenied(

@@ -12,14 +12,15 @@ from grpc_reflection.v1alpha.reflection import SERVICE_NAME as REFLECTION
 
 from raftkv.config import Settings
 from raftkv.kv.rights import (
+    ROOT_NEED,
     AdminRight,
-    Need,
+    AnyNeed,
     Rights,
     needs_of_lock,
 )
 from raftkv.rpc.v1 import api_pb2
 
-NeedsOf: TypeAlias = Callable[[Any], Iterable[Need | AdminRight]]
+NeedsOf: TypeAlias = Callable[[Any], Iterable[AnyNeed]]
 
 PACKAGE: Final = api_pb2.DESCRIPTOR.package
 HEALTH: Final = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
@@ -33,6 +34,7 @@ class CheckTime(enum.Enum):
     READ = "after the read barrier, on the state that is read"
     COMMAND = "when the command arrives; again when it is applied, if rights have changed since"
     MESSAGE = "for each message, as for the calls above"
+    PART = "when the call arrives, and before each part of the backup"
     WATCH = "when the watch is created, and whenever rights change while it lasts"
 
 
@@ -151,6 +153,13 @@ _OF_SERVICES: Final[Mapping[str, Mapping[str, Requirement]]] = {
         "TransferLeader": _CLUSTER,
         "SetLogLevel": _admin(AdminRight.MAINTENANCE),
         "ReloadConfig": _CLUSTER,
+    },
+    f"{PACKAGE}.Maintenance": {
+        "Backup": Requirement(
+            "a user with the role `root`: a backup has all keys, and the hashes of all passwords",
+            CheckTime.PART,
+            needs=lambda _: (ROOT_NEED,),
+        ),
     },
     f"{PACKAGE}.Auth": {
         "Authenticate": Requirement("nothing but the password in it", open=_always),

@@ -19,9 +19,8 @@ from raftkv.errors import InvalidRequest, PermissionDenied, RaftkvError, Unauthe
 from raftkv.kv.pace import Pace, Steps, run
 from raftkv.kv.rights import (
     Access,
-    AdminRight,
+    AnyNeed,
     Grants,
-    Need,
     Rights,
     need,
     unauthenticated,
@@ -278,7 +277,7 @@ class Requester:
 
     # ---- what ------------------------------------------------------------------------
 
-    def require(self, *needs: Need | AdminRight) -> None:
+    def require(self, *needs: AnyNeed) -> None:
         """Raise `Unauthenticated` or `PermissionDenied` unless the user has these rights now."""
         author = self.author()
         if self.grants is not None and self.rights is not None:

@@ -58,6 +58,7 @@ LOCK_WAIT: Final = CallKind("waits for locks", 2_000, WAITS_MAX)
 PIPELINE: Final = CallKind("pipelines", 8, 1024)
 WATCH: Final = CallKind("watch streams", 8, 1024)
 KEEP_ALIVE: Final = CallKind("keep-alive streams", 8, 1024)
+BACKUP: Final = CallKind("streams of backups", 2, 16)
 HEALTH_WATCH: Final = CallKind("health watches", 4, 256)
 REFLECTION: Final = CallKind("reflection streams", 2, 16)
 

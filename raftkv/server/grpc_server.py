@@ -22,6 +22,7 @@ from raftkv.server import health
 from raftkv.server.admission import Admission
 from raftkv.server.authorization import Authorizer, identity_header
 from raftkv.server.call_intake import (
+    BACKUP,
     KEEP_ALIVE,
     LOCK_WAIT,
     PIPELINE,
@@ -48,6 +49,7 @@ from raftkv.server.services.cluster import ClusterService
 from raftkv.server.services.kv import KVService
 from raftkv.server.services.lease import LeaseService
 from raftkv.server.services.lock import LockService
+from raftkv.server.services.maintenance import MaintenanceService
 from raftkv.server.traffic import CallTraffic, ClientTraffic
 from raftkv.server.watch.service import WatchService
 from raftkv.tls.port import PLAINTEXT, GrpcPort, PortTls
@@ -132,6 +134,7 @@ class ClientServer:
         self._locks = LockService(node, reader, calls, limits)
         kv = KVService(node, reader, calls, limits, require_room)
         self._cluster = ClusterService(node, reader, calls, settings.data_dir)
+        self._maintenance = MaintenanceService(node, reader, authorizer, deadlines, on_broken)
         self._auth = AuthService(node, reader, calls, PasswordHashing())
         self._intake = CallIntake(
             methods_of(_API["KV"], kv, may_be_large=_may_be_large)
@@ -140,6 +143,7 @@ class ClientServer:
             | methods_of(_API["Cluster"], self._cluster)
             | methods_of(_API["Auth"], self._auth)
             | {
+                _path("Maintenance", "Backup"): StreamMethod(self._maintenance.backup, BACKUP),
                 _path("Pipeline", "Open"): StreamMethod(self._pipelines.open, PIPELINE),
                 _path("Watch", "Open"): StreamMethod(self._watches.open, WATCH),
                 _path("Lease", "KeepAlive"): StreamMethod(self._leases.keep_alive, KEEP_ALIVE),
@@ -197,6 +201,7 @@ class ClientServer:
         self._admission.close()
         self._locks.end_waits()
         self._leases.end_streams()
+        self._maintenance.end_streams()
         self._watches.end_streams()
         try:
             async with asyncio.timeout(grace_s):

@@ -160,7 +160,8 @@ class FakeClient:
     ) -> SwapResult:
         self._note(key=key, expected=expected, new_value=new_value, **options)
         current = self.kvs.get(key)
-        if (current.value if current else None) != expected:
+        found = current.mod_revision if current and isinstance(expected, int) else None
+        if (found or (current.value if current else None)) != expected:
             return SwapResult(self.revision, swapped=False, current=current)
         await self.put(key, new_value)
         return SwapResult(self.revision, swapped=True, current=self.kvs[key])

@@ -14,7 +14,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from raftkv.client.connection import grpc_link
-from raftkv.client.connection.grpc_link import PIPELINE, GrpcLink
+from raftkv.client.connection.grpc_link import BACKUP, PIPELINE, GrpcLink
 from raftkv.errors import (
     ConnectionFailed,
     MemberUnknown,
@@ -124,6 +124,9 @@ async def test_an_unknown_method_is_reported_as_a_peer_port_and_not_applied() ->
     end = await received.end
     assert isinstance(end, ConnectionFailed)
     assert "peer port" in end.message
+    received = Received()
+    link.open(received.messages.put_nowait, received.end.set_result, BACKUP).send(b"hello")
+    assert "older version" in (await received.end).message
     await link.close()
     await other_server.stop(None)
 

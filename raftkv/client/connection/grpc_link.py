@@ -15,7 +15,7 @@ import grpc.aio
 
 from raftkv.client.connection.cluster_identity import identity_facts
 from raftkv.client.connection.grpc_fork import forks
-from raftkv.client.connection.link import AUTH_SERVICE, PIPELINE
+from raftkv.client.connection.link import AUTH_SERVICE, BACKUP, PIPELINE
 from raftkv.client.tls import ChannelCredentials, why_plaintext_failed
 from raftkv.errors import (
     ConnectionFailed,
@@ -269,7 +269,7 @@ class GrpcStream:
                 self._on_message(message)
             end: RaftkvError = OutcomeUnknown("the node ended the stream")
         except grpc.aio.AioRpcError as error:
-            end = _end_of_stream(error, self._link.address)
+            end = _end_of_stream(error, self._link.address, self._method)
         finally:
             call.cancel()
             writer.cancel()
@@ -304,11 +304,14 @@ def error_of_call(error: grpc.aio.AioRpcError, address: str, method: str) -> Raf
     return end.error
 
 
-def _end_of_stream(error: grpc.aio.AioRpcError, address: str) -> RaftkvError:
+def _end_of_stream(error: grpc.aio.AioRpcError, address: str, method: str) -> RaftkvError:
     end = read_status(error)
-    if end is not None and isinstance(end.error, Unauthenticated):
+    # Only a backup has no part that another stream could go on with.
+    if end is not None and (method == BACKUP or isinstance(end.error, Unauthenticated)):
         return end.error
-    return _no_such_call(error, address) or OutcomeUnknown(f"the stream broke: {error.details()}")
+    return _no_such_call(error, address, method) or OutcomeUnknown(
+        f"the stream broke: {error.details()}"
+    )
 
 
 def _no_such_call(
@@ -322,6 +325,8 @@ def _no_such_call(
             f"{address} has no users and roles: it runs an older version of raftkv, which"
             " authenticates no caller. Connect without a user, or update every member first"
         )
+    if method == BACKUP:
+        return Refused(f"{address} makes no backups: it runs an older version of raftkv; update it")
     return ConnectionFailed(
         f"{address} answers, but not as a node answers clients; it looks like the port for other"
         " nodes (peer port). Give the client port, by default 7410 + node id"

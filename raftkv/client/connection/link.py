@@ -9,6 +9,7 @@ from raftkv.errors import RaftkvError
 
 PIPELINE = "/raftkv.rpc.v1.Pipeline/Open"
 WATCH = "/raftkv.rpc.v1.Watch/Open"
+BACKUP = "/raftkv.rpc.v1.Maintenance/Backup"
 AUTH_SERVICE = "/raftkv.rpc.v1.Auth/"
 
 
@@ -32,13 +33,14 @@ class Link(Protocol):
         method: str = PIPELINE,
         token: str = "",
     ) -> LinkStream:
-        """Open a stream of `PIPELINE` or `WATCH`, authenticated with `token`; empty: not.
+        """Open a stream of `PIPELINE`, `WATCH` or `BACKUP`, authenticated with `token`; empty: not.
 
         Both callbacks run on the loop, never from inside `open` or `send`.
 
         `on_end` is called once, when the stream is over for any reason but `close`: with
         `ConnectionFailed` if certainly nothing of what was given to `send` left, with
-        `Unauthenticated` if the node refuses the token, else with `OutcomeUnknown`.
+        `Unauthenticated` if the node refuses the token, the node's error if it ends a `BACKUP`,
+        else with `OutcomeUnknown`.
         """
 
     async def call(self, method: str, request: bytes, timeout_s: float, token: str = "") -> bytes:

@@ -534,6 +534,84 @@ class SettingChange(_message.Message):
     after: str
     def __init__(self, name: _Optional[str] = ..., before: _Optional[str] = ..., after: _Optional[str] = ...) -> None: ...
 
+class BackupRequest(_message.Message):
+    __slots__ = ("token",)
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    token: str
+    def __init__(self, token: _Optional[str] = ...) -> None: ...
+
+class BackupReply(_message.Message):
+    __slots__ = ("header", "backup", "rows", "end")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    BACKUP_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    header: ReplyHeader
+    backup: BackupHeader
+    rows: bytes
+    end: BackupEnd
+    def __init__(self, header: _Optional[_Union[ReplyHeader, _Mapping]] = ..., backup: _Optional[_Union[BackupHeader, _Mapping]] = ..., rows: _Optional[bytes] = ..., end: _Optional[_Union[BackupEnd, _Mapping]] = ...) -> None: ...
+
+class BackupHeader(_message.Message):
+    __slots__ = ("cluster_id", "cluster_name", "incarnation", "node_id", "revision", "applied_index", "applied_term", "cluster_time_ms", "cluster_version", "version")
+    CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
+    CLUSTER_NAME_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    APPLIED_INDEX_FIELD_NUMBER: _ClassVar[int]
+    APPLIED_TERM_FIELD_NUMBER: _ClassVar[int]
+    CLUSTER_TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    CLUSTER_VERSION_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    cluster_id: int
+    cluster_name: str
+    incarnation: int
+    node_id: int
+    revision: int
+    applied_index: int
+    applied_term: int
+    cluster_time_ms: int
+    cluster_version: int
+    version: str
+    def __init__(self, cluster_id: _Optional[int] = ..., cluster_name: _Optional[str] = ..., incarnation: _Optional[int] = ..., node_id: _Optional[int] = ..., revision: _Optional[int] = ..., applied_index: _Optional[int] = ..., applied_term: _Optional[int] = ..., cluster_time_ms: _Optional[int] = ..., cluster_version: _Optional[int] = ..., version: _Optional[str] = ...) -> None: ...
+
+class BackupFileHeader(_message.Message):
+    __slots__ = ("id", "saved_ms", "backup")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    SAVED_MS_FIELD_NUMBER: _ClassVar[int]
+    BACKUP_FIELD_NUMBER: _ClassVar[int]
+    id: bytes
+    saved_ms: int
+    backup: BackupHeader
+    def __init__(self, id: _Optional[bytes] = ..., saved_ms: _Optional[int] = ..., backup: _Optional[_Union[BackupHeader, _Mapping]] = ...) -> None: ...
+
+class BackupRow(_message.Message):
+    __slots__ = ("family", "key", "value")
+    FAMILY_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    family: str
+    key: bytes
+    value: bytes
+    def __init__(self, family: _Optional[str] = ..., key: _Optional[bytes] = ..., value: _Optional[bytes] = ...) -> None: ...
+
+class BackupRows(_message.Message):
+    __slots__ = ("rows",)
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    rows: _containers.RepeatedCompositeFieldContainer[BackupRow]
+    def __init__(self, rows: _Optional[_Iterable[_Union[BackupRow, _Mapping]]] = ...) -> None: ...
+
+class BackupEnd(_message.Message):
+    __slots__ = ("rows", "rows_bytes", "rows_sha256")
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    ROWS_BYTES_FIELD_NUMBER: _ClassVar[int]
+    ROWS_SHA256_FIELD_NUMBER: _ClassVar[int]
+    rows: int
+    rows_bytes: int
+    rows_sha256: bytes
+    def __init__(self, rows: _Optional[int] = ..., rows_bytes: _Optional[int] = ..., rows_sha256: _Optional[bytes] = ...) -> None: ...
+
 class AuthChangeReply(_message.Message):
     __slots__ = ("header", "auth_revision")
     HEADER_FIELD_NUMBER: _ClassVar[int]

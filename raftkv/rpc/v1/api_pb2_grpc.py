@@ -1146,6 +1146,86 @@ class Cluster:
             _registered_method=True)
 
 
+class MaintenanceStub:
+    """---- maintenance -----------------------------------------------------------
+
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.Backup = channel.stream_stream(
+                '/raftkv.rpc.v1.Maintenance/Backup',
+                request_serializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.BackupRequest.SerializeToString,
+                response_deserializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.BackupReply.FromString,
+                _registered_method=True)
+
+
+class MaintenanceServicer:
+    """---- maintenance -----------------------------------------------------------
+
+    """
+
+    def Backup(self, request_iterator, context):
+        """The replies are the parts of one backup: the header, rows, ..., the end. Each request allows one
+        of them. The node sends none before it is asked, and ends a stream that asks for none for 30 s.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_MaintenanceServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'Backup': grpc.stream_stream_rpc_method_handler(
+                    servicer.Backup,
+                    request_deserializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.BackupRequest.FromString,
+                    response_serializer=raftkv_dot_rpc_dot_v1_dot_api__pb2.BackupReply.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'raftkv.rpc.v1.Maintenance', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('raftkv.rpc.v1.Maintenance', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class Maintenance:
+    """---- maintenance -----------------------------------------------------------
+
+    """
+
+    @staticmethod
+    def Backup(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/raftkv.rpc.v1.Maintenance/Backup',
+            raftkv_dot_rpc_dot_v1_dot_api__pb2.BackupRequest.SerializeToString,
+            raftkv_dot_rpc_dot_v1_dot_api__pb2.BackupReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
 class AuthStub:
     """---- users, roles and tokens -------------------------------------------------
 
