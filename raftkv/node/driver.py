@@ -21,6 +21,7 @@ from raftkv.node.apply import Applier
 from raftkv.node.change_feed import ChangeFeed
 from raftkv.node.clocks import AppliedClock, ClusterClock, LeaderLease
 from raftkv.node.config import NodeConfig, NodeStores
+from raftkv.node.history_compaction import HistoryCompaction
 from raftkv.node.leader_maintenance import LeaderMaintenance
 from raftkv.node.leadership_transfer import Withdrawal, transfer_leadership
 from raftkv.node.log_compaction import LogCompaction
@@ -104,6 +105,9 @@ class Driver:
             self._installer,
             run,
             self._observe_role,
+        )
+        self._history = HistoryCompaction(
+            replica, self._proposer, links, self._clock, config, self.peer_handler.history_needed
         )
         self._ticks = 0
         self._next_tick_s = run.loop.time()
@@ -213,6 +217,16 @@ class Driver:
         """See `AppliedClock`."""
         return self._applied_clock.read_ms(self._run.loop.time())
 
+    def pin_history(self, revision: int) -> None:
+        """See `Node.pin_history`."""
+        if revision >= self.machine.compacted_revision:
+            self._history.pins.pin(revision, self._run.loop.time())
+
+    @property
+    def history_bytes(self) -> int:
+        """See `HistoryRecord.bytes_kept`."""
+        return self._history.record.bytes_kept(self.machine)
+
     @property
     def removal_reporters(self) -> frozenset[int]:
         """The members that report that this node was removed."""
@@ -301,6 +315,7 @@ class Driver:
             )
             self._proposer.tick()
             self._maintenance.tick(now_s)
+            self._history.tick(now_s)
             self._ticks += 1
             if self._ticks % ACKNOWLEDGED_TICKS == 0:
                 self._share_acknowledged()
@@ -365,6 +380,7 @@ class Driver:
         if now[:2] != before[:2]:
             self._proposer.begin_role()
             self._maintenance.begin_role()
+            self._history.begin_role()
             self._lease.begin(raft.current_term if raft.leads else 0, self._run.loop.time())
         self._role_seen = now
         self._log.info("role_changed", term=now[0], role=now[1].name.lower(), leader=now[2] or None)
@@ -382,6 +398,7 @@ class Driver:
             self._applied_clock.set(self.machine.time_ms, self._run.loop.time())
         if any(entry.kind is EntryKind.MEMBERSHIP for entry in entries):
             self._removal.check_applied()
+        self._history.applied()
         self._compaction.start_if_due()
 
     async def _send_snapshot(self, peer: int, term: int) -> None:
@@ -395,6 +412,7 @@ class Driver:
         self._run.wake()
 
     def _snapshot_installed(self) -> None:
+        self._history.state_replaced()
         self._applied_clock.set(self.machine.time_ms, self._run.loop.time())
         self._proposer.pending.snapshot_installed(_in_session)
         self._removal.check_applied()

@@ -46,6 +46,7 @@ def check_frame(frame: peer_pb2.Frame, sender: int) -> None:
         raise _out_of_bounds(sender, "a count of refusals", count, SUBMISSIONS_MAX)
     if len(frame.acknowledged) > MEMBERS_MAX:
         raise _out_of_bounds(sender, "a count of members", len(frame.acknowledged), MEMBERS_MAX)
+    _check_numbers(sender, "Frame", (frame.history_needed,))
     for message in frame.messages:
         _check_message(message, sender)
     for forward in frame.forwards:

@@ -2,8 +2,9 @@
 
 Frames carry neither sender nor recipient: the handshake of a stream names both. A frame has only
 repeated fields, so the concatenated bytes of several frames are one frame with the content of all
-of them; links merge queued frames without encoding them again. The one field that is not repeated,
-the Lamport time, is encoded as a frame of its own and appended last: protobuf keeps the last value.
+of them; links merge queued frames without encoding them again. Of the two that are not repeated,
+protobuf keeps the last value: the newest report of the history that is needed, and the Lamport
+time, which is encoded as a frame of its own and appended last.
 """
 
 from __future__ import annotations
@@ -91,6 +92,7 @@ def decode_frame(data: bytes, sender: int, recipient: int) -> Frame:
         acknowledged={
             each.node_id: Acknowledged(each.index, each.start_id) for each in wire.acknowledged
         },
+        history_needed=wire.history_needed,
         lamport=wire.lamport,
     )
 
@@ -345,6 +347,8 @@ def _encode_forwards(frame: Frame, wire: peer_pb2.Frame) -> None:
     for refused in frame.forwards_refused:
         out_refused = wire.forwards_refused.add(term=refused.term, number=refused.number)
         fill_failure(out_refused.failure, refused.error)
+    if frame.history_needed:
+        wire.history_needed = frame.history_needed
     for node_id, acknowledged in frame.acknowledged.items():
         wire.acknowledged.add(
             node_id=node_id, index=acknowledged.index, start_id=acknowledged.start_id

@@ -115,6 +115,8 @@ class Frame:
     # From a leader: how far each member has acknowledged the committed entries. From another node
     # without a meaning, so that a frame arrives.
     acknowledged: Mapping[int, Acknowledged] = field(default_factory=dict)
+    # To the leader: the oldest revision that the sender needs. 0: not stated.
+    history_needed: int = 0
     # The sender's Lamport time, 0 if unknown. Neither Raft nor equality of frames depends on it.
     lamport: int = field(default=0, compare=False)
 

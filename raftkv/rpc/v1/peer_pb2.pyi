@@ -98,7 +98,7 @@ class Founding(_message.Message):
     def __init__(self, stage: _Optional[_Union[Founding.Stage, str]] = ..., incarnation: _Optional[int] = ..., membership: _Optional[bytes] = ..., all_stored: _Optional[bool] = ..., disk_id: _Optional[int] = ..., founders: _Optional[bytes] = ..., refusal: _Optional[str] = ..., version_min: _Optional[int] = ..., version_max: _Optional[int] = ...) -> None: ...
 
 class Frame(_message.Message):
-    __slots__ = ("messages", "forwards", "lamport", "proof", "founding", "forwards_refused", "acknowledged")
+    __slots__ = ("messages", "forwards", "lamport", "proof", "founding", "forwards_refused", "acknowledged", "history_needed")
     MESSAGES_FIELD_NUMBER: _ClassVar[int]
     FORWARDS_FIELD_NUMBER: _ClassVar[int]
     LAMPORT_FIELD_NUMBER: _ClassVar[int]
@@ -106,6 +106,7 @@ class Frame(_message.Message):
     FOUNDING_FIELD_NUMBER: _ClassVar[int]
     FORWARDS_REFUSED_FIELD_NUMBER: _ClassVar[int]
     ACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
+    HISTORY_NEEDED_FIELD_NUMBER: _ClassVar[int]
     messages: _containers.RepeatedCompositeFieldContainer[RaftMessage]
     forwards: _containers.RepeatedCompositeFieldContainer[Forward]
     lamport: int
@@ -113,7 +114,8 @@ class Frame(_message.Message):
     founding: Founding
     forwards_refused: _containers.RepeatedCompositeFieldContainer[ForwardRefused]
     acknowledged: _containers.RepeatedCompositeFieldContainer[Acknowledged]
-    def __init__(self, messages: _Optional[_Iterable[_Union[RaftMessage, _Mapping]]] = ..., forwards: _Optional[_Iterable[_Union[Forward, _Mapping]]] = ..., lamport: _Optional[int] = ..., proof: _Optional[bytes] = ..., founding: _Optional[_Union[Founding, _Mapping]] = ..., forwards_refused: _Optional[_Iterable[_Union[ForwardRefused, _Mapping]]] = ..., acknowledged: _Optional[_Iterable[_Union[Acknowledged, _Mapping]]] = ...) -> None: ...
+    history_needed: int
+    def __init__(self, messages: _Optional[_Iterable[_Union[RaftMessage, _Mapping]]] = ..., forwards: _Optional[_Iterable[_Union[Forward, _Mapping]]] = ..., lamport: _Optional[int] = ..., proof: _Optional[bytes] = ..., founding: _Optional[_Union[Founding, _Mapping]] = ..., forwards_refused: _Optional[_Iterable[_Union[ForwardRefused, _Mapping]]] = ..., acknowledged: _Optional[_Iterable[_Union[Acknowledged, _Mapping]]] = ..., history_needed: _Optional[int] = ...) -> None: ...
 
 class Acknowledged(_message.Message):
     __slots__ = ("node_id", "index", "start_id")
