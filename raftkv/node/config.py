@@ -47,7 +47,9 @@ class NodeConfig:
     """Automatic compaction leaves this many revisions before the present one."""
 
     history_age_ms_max: int = 3_600_000
-    """History that was superseded longer ago, in cluster time, is compacted; 0: none for its age."""
+    """History that was superseded longer ago, in cluster time, is compacted; 0: none for its
+    age.
+    """
 
     history_bytes_max: int = 1 << 30
     """More history than this is compacted; 0: none for its size."""

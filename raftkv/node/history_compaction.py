@@ -102,14 +102,19 @@ class HistoryCompaction:
         revision = self._allowed_revision(due, now_s)
         if revision <= machine.compacted_revision or raft.last_applied < self._proposed_index:
             return
+        self._propose(revision, by, now_s)
+
+    def _propose(self, revision: int, by: str, now_s: float) -> None:
+        raft, machine = self._replica.raft, self._replica.machine
         command = kv_pb2.Command(compact=kv_pb2.Compact(revision=revision))
-        # The result concerns no client, so the submission has no origin. The node needs no right:
-        # it states that it has checked the rights, against the present ones.
+        rights = machine.rights
+        # The result concerns no client, so the submission has no origin. The leader acts for a user
+        # who may compact, if users need rights.
         submission = Submission(
             origin=0,
             number=0,
             commands=kv_pb2.CommandBatch(commands=[command]).SerializeToString(),
-            author=Author(auth_revision=machine.rights.revision),
+            author=Author(rights.root_user(), rights.revision),
         )
         self._log.info(
             "history_compacted",

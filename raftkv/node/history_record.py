@@ -70,7 +70,7 @@ class HistoryRecord:
             del samples[1:-1:2]
 
     def revision_at(self, time_ms: int) -> int:
-        """A revision that was current at this time or before, at most a sample older; 0: unknown."""
+        """A revision that was current at this time or, by a sample at most, before; 0: unknown."""
         earlier = [each.revision for each in self._samples if each.time_ms <= time_ms]
         return earlier[-1] if earlier else 0
 
