@@ -162,5 +162,10 @@ def busy_plan(seed: int, purpose: str) -> tuple[Plan, Random]:
         founding=(),
         workloads=("register", "counter", "set"),
     )
-    tuning = replace(plan.tuning, leader_lease=False, log_compaction_bytes=64 << 20)
+    tuning = replace(
+        plan.tuning,
+        leader_lease=False,
+        log_compaction_bytes=64 << 20,
+        history=HistoryTuning(),
+    )
     return replace(plan, tuning=tuning), Random(f"{seed}/{purpose}")

@@ -51,9 +51,9 @@ from jepsen_lite.workloads.catalogue import (
 )
 from raftkv.kv.pace import STEP_UNITS
 
-ANOTHER_LENGTH = frozenset({"load", "slow-answers", "rights"})
+ANOTHER_LENGTH = frozenset({"load", "slow-answers", "rights", "bounded-history"})
 """Scenarios that no seed is based on: they are much longer than the others, or short ones for a
-workload that is drawn beside all faults.
+workload or a bound that is drawn beside all faults.
 """
 SECURED = 0.25
 """The share of seeds whose clients are users with rights, where the workloads allow it."""
