@@ -107,7 +107,7 @@ class Driver:
             self._observe_role,
         )
         self._history = HistoryCompaction(
-            replica, self._proposer, links, self._clock, config, self.peer_handler.history_needed
+            replica, self._proposer, self._clock, config, self.peer_handler.history_needed
         )
         self._ticks = 0
         self._next_tick_s = run.loop.time()
@@ -368,8 +368,10 @@ class Driver:
         by_peer: dict[int, list[Message]] = {}
         for message in messages:
             by_peer.setdefault(message.recipient, []).append(message)
+        leader_id = self._raft.leader_id
         for peer, batch in by_peer.items():
-            self._links.send(peer, Frame(messages=batch))
+            needed = self._history.take_report() if peer == leader_id else 0
+            self._links.send(peer, Frame(messages=batch, history_needed=needed))
 
     def _observe_role(self) -> None:
         """React to a change of term, role or leader since the last call."""

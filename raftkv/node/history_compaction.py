@@ -23,7 +23,7 @@ from raftkv.node.config import NodeConfig
 from raftkv.node.history_record import HistoryPins, HistoryRecord
 from raftkv.node.proposer import Proposer
 from raftkv.node.replica import Replica
-from raftkv.peer.ports import Author, Frame, PeerLinks, Submission
+from raftkv.peer.ports import Author, Submission
 from raftkv.rpc.v1 import kv_pb2
 
 INTERVAL_S = 1.0
@@ -42,7 +42,6 @@ class HistoryCompaction:
         self,
         replica: Replica,
         proposer: Proposer,
-        links: PeerLinks,
         clock: ClusterClock,
         config: NodeConfig,
         needed: dict[int, int],
@@ -52,13 +51,14 @@ class HistoryCompaction:
         self.pins = HistoryPins(config.history_pin_s_max)
         self._replica = replica
         self._proposer = proposer
-        self._links = links
         self._clock = clock
         self._config = config
         self._needed = needed
         self._due: deque[tuple[float, int]] = deque()
         """The revision up to which compaction was due at earlier decisions of this leader."""
         self._proposed_index = 0
+        self._report = 0
+        """What the next message to the leader reports; 0: nothing."""
         self._decided_s = 0.0
         self._log = structlog.get_logger("raftkv.node").bind(node=replica.raft.node_id)
         self.state_replaced()
@@ -76,10 +76,10 @@ class HistoryCompaction:
         """The term or the role has changed."""
         self._needed.clear()
         self._due.clear()
-        self._proposed_index = 0
+        self._proposed_index = self._report = 0
 
     def tick(self, now_s: float) -> None:
-        """Report what this node needs, or decide, if it is time."""
+        """Prepare the report of what this node needs, or decide, if it is time."""
         if now_s - self._decided_s < INTERVAL_S:
             return
         self._decided_s = now_s
@@ -89,8 +89,13 @@ class HistoryCompaction:
             self._needed[raft.node_id] = needed
             if raft.established and not raft.transferee:
                 self._compact_if_due(now_s)
-        elif raft.leader_id:
-            self._links.send(raft.leader_id, Frame(history_needed=needed))
+        else:
+            self._report = needed
+
+    def take_report(self) -> int:
+        """The oldest revision that this node needs, if its leader does not know it yet; else 0."""
+        report, self._report = self._report, 0
+        return report
 
     def _compact_if_due(self, now_s: float) -> None:
         raft, machine = self._replica.raft, self._replica.machine

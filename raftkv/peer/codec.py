@@ -55,6 +55,7 @@ def encode_frame(frame: Frame) -> bytes:
     wire = peer_pb2.Frame()
     for message in frame.messages:
         _encode_message(message, wire.messages.add())
+    wire.history_needed = frame.history_needed
     _encode_forwards(frame, wire)
     return wire.SerializeToString()
 
@@ -69,6 +70,7 @@ def encode_by_queue(frame: Frame) -> tuple[bytes, bytes]:
     for message in frame.messages:
         queue = bulk if type(message) is AppendEntries else control
         _encode_message(message, queue.messages.add())
+    control.history_needed = frame.history_needed
     _encode_forwards(frame, bulk)
     return control.SerializeToString(), bulk.SerializeToString()
 
@@ -347,8 +349,6 @@ def _encode_forwards(frame: Frame, wire: peer_pb2.Frame) -> None:
     for refused in frame.forwards_refused:
         out_refused = wire.forwards_refused.add(term=refused.term, number=refused.number)
         fill_failure(out_refused.failure, refused.error)
-    if frame.history_needed:
-        wire.history_needed = frame.history_needed
     for node_id, acknowledged in frame.acknowledged.items():
         wire.acknowledged.add(
             node_id=node_id, index=acknowledged.index, start_id=acknowledged.start_id
