@@ -180,6 +180,26 @@ class Settings:
     log_compaction_bytes: int = setting(
         64 << 20, "log length that starts a compaction", minimum=1 << 16, maximum=1 << 40
     )
+    history_revisions_min: int = setting(
+        1_000,
+        "revisions before the present one that automatic compaction leaves",
+        minimum=0,
+        maximum=1 << 40,
+    )
+    history_age_ms_max: int = setting(
+        3_600_000,
+        "automatic compaction of history that was superseded longer ago, in cluster time; 0: none"
+        " for its age",
+        minimum=0,
+        maximum=366 * 24 * 3_600_000,
+    )
+    history_bytes_max: int = setting(
+        1 << 30,
+        "bytes of history above which automatic compaction removes the oldest; 0: none for its"
+        " size, and all history is kept if history_age_ms_max is 0 as well",
+        minimum=0,
+        maximum=1 << 50,
+    )
     disk_reserve_bytes: int = setting(
         128 << 20,
         "file in the data directory, at most an eighth of its disk, that is released so that a node"

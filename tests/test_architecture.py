@@ -218,6 +218,7 @@ SERIALISED: dict[str, str] = {
     "raftkv.node.leader_maintenance.LeaderMaintenance._propose_signing_key_if_due": (
         "a batch of commands, written by the leader for all nodes"
     ),
+    "raftkv.node.history_compaction.HistoryCompaction._propose": "as that one",
 }
 SERIALISERS = {"SerializeToString", "SerializePartialToString", "ByteSize"}
 

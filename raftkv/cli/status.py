@@ -69,6 +69,7 @@ class Overview:
     revision: int
     nodes: tuple[StatusRow, ...]
     cluster_version: int = 0
+    compacted_revision: int = 0  # the oldest that every node can read; 0: nothing is compacted
 
 
 def status(
@@ -214,6 +215,7 @@ def overview_of(answers: Mapping[str, NodeStatus | RaftkvError]) -> Overview:
         revision=max(node.revision for node in nodes.values()),
         nodes=tuple(rows_by_id.values()),
         cluster_version=max(node.cluster_version for node in nodes.values()),
+        compacted_revision=max(node.compacted_revision for node in nodes.values()),
     )
 
 
@@ -261,9 +263,11 @@ def headline(overview: Overview) -> str:
     leader = f"leader: node {overview.leader_id}" if overview.leader_id else "no leader"
     if not overview.cluster_id:
         return "no node answers"
+    oldest = overview.compacted_revision
     return (
         f"cluster {overview.cluster_id}   version {overview.cluster_version}   {leader}"
         f"   term {overview.term}   revision {overview.revision}"
+        f"   history {f'from revision {oldest}' if oldest else 'complete'}"
     )
 
 

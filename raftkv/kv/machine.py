@@ -140,6 +140,13 @@ class StateMachine:
         return self._written.compacted_revision
 
     @property
+    def history_bytes_added(self) -> int:
+        """Of rows that this machine has added to the history, removed ones included, uncompressed;
+        about, and only since it was built from its store.
+        """
+        return self._runner.writer.history_bytes
+
+    @property
     def time_ms(self) -> int:
         """Cluster time."""
         return self._written.time_ms

@@ -8,8 +8,10 @@ from raftkv.kv.changes import Change
 from raftkv.kv.limits import EARLY_BYTES_MAX, ROW_BYTES
 from raftkv.kv.overlay import Overlay
 from raftkv.kv.records import (
+    CHANGE_BYTES,
     CHANGE_DELETE,
     CHANGE_PUT,
+    SUPERSEDED_BYTES,
     change_key,
     history_key,
     lease_key,
@@ -40,7 +42,8 @@ class Writer:
 
     Old versions and changes are early rows: no reader sees them before the revision is applied, so
     they may be written to the store before the rest of a run. `early_bytes` is their size; a row
-    counts for `ROW_BYTES` beside its value.
+    counts for `ROW_BYTES` beside its value. `history_bytes` is the size of all rows that were ever
+    made in HISTORY and CHANGES; it decides nothing at apply.
     """
 
     __slots__ = (
@@ -55,6 +58,7 @@ class Writer:
         "_lease_keys",
         "_recorded",
         "early_bytes",
+        "history_bytes",
         "overlay",
         "position",
         "revision",
@@ -65,6 +69,7 @@ class Writer:
     ) -> None:
         self.overlay = overlay
         self.early_bytes = 0
+        self.history_bytes = 0
         self.revision = revision
         self.position = 0
         self._keys = keys
@@ -105,6 +110,7 @@ class Writer:
         revision = self.revision
         if old is None:
             create_revision, version, old_lease = revision, 1, 0
+            self.history_bytes += len(key) + CHANGE_BYTES
             self._keys.created(key, revision)
         else:
             create_revision, old_revision, version, old_lease = unpack_version(old)
@@ -114,6 +120,7 @@ class Writer:
             if old_revision != revision:
                 self._history[history_key(key, revision)] = old
                 self.early_bytes += len(old) + ROW_BYTES
+                self.history_bytes += len(old) + 2 * len(key) + SUPERSEDED_BYTES
         if lease != old_lease:
             self._move(key, old_lease, lease)
         self._current[key] = record = (
@@ -133,6 +140,7 @@ class Writer:
         if old_revision != revision:
             self._history[history_key(key, revision)] = old
             self.early_bytes += len(old) + ROW_BYTES
+            self.history_bytes += len(old) + 2 * len(key) + SUPERSEDED_BYTES
         if old_lease:
             self._move(key, old_lease, 0)
         self._current[key] = None
@@ -197,6 +205,7 @@ class Writer:
         """Take over the changes of a branch of this writer."""
         self.overlay.absorb(branch.overlay)
         self.early_bytes += branch.early_bytes
+        self.history_bytes += branch.history_bytes
         self.position = branch.position
         if self._recorded is not None and branch._recorded:
             self._recorded += branch._recorded

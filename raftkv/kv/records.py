@@ -26,6 +26,13 @@ from raftkv.rpc.v1 import kv_pb2
 CHANGE_PUT: Final = b"\x00"
 CHANGE_DELETE: Final = b"\x01"
 
+CHANGE_BYTES: Final = 13
+"""Of a row in CHANGES, beside its key."""
+
+SUPERSEDED_BYTES: Final = CHANGE_BYTES + 10
+"""Of rows in CHANGES and HISTORY for one superseded version, beside its record and its key, twice.
+"""
+
 VERSION_BYTES: Final = 32
 _VERSION: Final = struct.Struct("<qqqq")
 _REVISION: Final = struct.Struct(">q")

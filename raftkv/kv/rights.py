@@ -274,6 +274,14 @@ class Rights:
         found = self.users.get(user)
         return found.name if found is not None else ""
 
+    def root_user(self) -> int:
+        """The id of a user with the role root. There is one while authentication is enabled; 0: it
+        is disabled.
+        """
+        if not self.enabled:
+            return 0
+        return min((id for id, user in self.users.items() if ROOT in user.roles), default=0)
+
     def grants_of(self, user: int) -> Grants:
         """The rights of a user, those of no role at all for an id without a user."""
         grants = self._grants.get(user)

@@ -71,6 +71,9 @@ class StateStore(Protocol):
     def frozen(self) -> Frozen:
         """CURRENT and HISTORY as they are now. Do not keep it: its rows stay on the disk."""
 
+    def size_bytes(self, family: Family) -> int:
+        """The size of the family's rows on the disk and in memory, about."""
+
     def write(self, changes: Changes, removed: Ranges = NOTHING_REMOVED) -> None:
         """Remove the ranges and then apply the changes, in one atomic write.
 

@@ -53,6 +53,20 @@ class NodeConfig:
     mark_entries: int = MARK_ENTRIES
     """The distance of the indexes at which members compare their states; the same at all."""
 
+    history_revisions_min: int = 1_000
+    """Automatic compaction leaves this many revisions before the present one."""
+
+    history_age_ms_max: int = 3_600_000
+    """History that was superseded longer ago, in cluster time, is compacted; 0: none for its
+    age.
+    """
+
+    history_bytes_max: int = 1 << 30
+    """More history than this is compacted; 0: none for its size."""
+
+    history_pin_s_max: float = 60.0
+    """A compaction waits this long at most for the reads and watches that need the history."""
+
     step_units: int = STEP_UNITS
     """Work units of one step of an apply or a read."""
 

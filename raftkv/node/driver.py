@@ -23,6 +23,7 @@ from raftkv.node.apply import Applier
 from raftkv.node.change_feed import ChangeFeed
 from raftkv.node.clocks import AppliedClock, ClusterClock, LeaderLease
 from raftkv.node.config import NodeConfig, NodeStores
+from raftkv.node.history_compaction import HistoryCompaction
 from raftkv.node.leader_maintenance import LeaderMaintenance
 from raftkv.node.leadership_transfer import Withdrawal, transfer_leadership
 from raftkv.node.log_compaction import LogCompaction
@@ -128,6 +129,9 @@ class Driver:
             self._installer,
             run,
             self._observe_role,
+        )
+        self._history = HistoryCompaction(
+            replica, self._proposer, self._clock, config, self.peer_handler.history_needed
         )
         self._ticks = 0
         self._next_tick_s = run.loop.time()
@@ -238,6 +242,16 @@ class Driver:
         """See `AppliedClock`."""
         return self._applied_clock.read_ms(self._run.loop.time())
 
+    def pin_history(self, revision: int) -> None:
+        """See `Node.pin_history`."""
+        if revision >= self.machine.compacted_revision:
+            self._history.pins.pin(revision, self._run.loop.time())
+
+    @property
+    def history_bytes(self) -> int:
+        """See `HistoryRecord.bytes_kept`."""
+        return self._history.record.bytes_kept(self.machine)
+
     @property
     def removal_reporters(self) -> frozenset[int]:
         """The members that report that this node was removed."""
@@ -345,6 +359,7 @@ class Driver:
             )
             self._proposer.tick()
             self._maintenance.tick(now_s)
+            self._history.tick(now_s)
             self._ticks += 1
             if self._ticks % ACKNOWLEDGED_TICKS == 0:
                 self._share_acknowledged()
@@ -425,8 +440,10 @@ class Driver:
         by_peer: dict[int, list[Message]] = {}
         for message in messages:
             by_peer.setdefault(message.recipient, []).append(message)
+        leader_id = self._raft.leader_id
         for peer, batch in by_peer.items():
-            self._links.send(peer, Frame(messages=batch))
+            needed = self._history.take_report() if peer == leader_id else 0
+            self._links.send(peer, Frame(messages=batch, history_needed=needed))
 
     def _observe_role(self) -> None:
         """React to a change of term, role or leader since the last call."""
@@ -437,6 +454,7 @@ class Driver:
         if now[:2] != before[:2]:
             self._proposer.begin_role()
             self._maintenance.begin_role()
+            self._history.begin_role()
             self._lease.begin(raft.current_term if raft.leads else 0, self._run.loop.time())
         if now[2] and now[::2] != before[::2]:
             self.counters.leader_changes += 1
@@ -459,6 +477,7 @@ class Driver:
         if self.machine.state_marks != self._marks_sent:
             self._share_state_marks()
             self._compare_states()
+        self._history.applied()
         self._compaction.start_if_due()
 
     async def _send_snapshot(self, peer: int, term: int) -> None:
@@ -478,6 +497,7 @@ class Driver:
 
     def _snapshot_installed(self) -> None:
         self.counters.snapshots_installed += 1
+        self._history.state_replaced()
         self._applied_clock.set(self.machine.time_ms, self._run.loop.time())
         self._proposer.pending.snapshot_installed(_in_session)
         self._removal.check_applied()

@@ -209,6 +209,13 @@ class Node:
         """Done when the node has stopped, with the reason if it was not asked to."""
         return self.driver.stopped
 
+    def pin_history(self, revision: int) -> None:
+        """A client of this node is about to use this revision, and later ones, again.
+
+        Automatic compaction leaves it for a minute at least, if it was the latest one.
+        """
+        self.driver.pin_history(revision)
+
     def status(self) -> NodeState:
         """What this node knows now; needs no other node."""
         core, machine = self.core, self.machine

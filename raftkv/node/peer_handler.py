@@ -44,6 +44,8 @@ class NodePeerHandler:
     ) -> None:
         self.last_contact: dict[int, float] = {}
         """When the last message of each sender arrived, in time of the loop."""
+        self.history_needed: dict[int, int] = {}
+        """By member, the oldest revision that it needs, by its last report."""
         self._replica = replica
         self._raft = replica.raft
         self._register = register
@@ -141,6 +143,8 @@ class NodePeerHandler:
                     self._record_acknowledged_by_leader(frame.acknowledged)
                 if frame.state_marks and self._is_known(sender):
                     self._replica.comparison.reported(sender, frame.state_marks)
+                if frame.history_needed and sender in self._raft.peers:
+                    self.history_needed[sender] = frame.history_needed
                 if frame.forwards_refused:
                     self._proposer.take_refusals(sender, frame.forwards_refused)
         self._run.wake()

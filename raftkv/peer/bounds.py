@@ -53,6 +53,7 @@ def check_frame(frame: peer_pb2.Frame, sender: int) -> None:
             sender, "a count of state marks", len(frame.state_marks), STATE_MARKS_MAX
         )
     _check_numbers(sender, "state mark", (each.index for each in frame.state_marks))
+    _check_numbers(sender, "Frame", (frame.history_needed,))
     for message in frame.messages:
         _check_message(message, sender)
     for forward in frame.forwards:

@@ -2,8 +2,9 @@
 
 Frames carry neither sender nor recipient: the handshake of a stream names both. A frame has only
 repeated fields, so the concatenated bytes of several frames are one frame with the content of all
-of them; links merge queued frames without encoding them again. The one field that is not repeated,
-the Lamport time, is encoded as a frame of its own and appended last: protobuf keeps the last value.
+of them; links merge queued frames without encoding them again. Of the two that are not repeated,
+protobuf keeps the last value: the newest report of the history that is needed, and the Lamport
+time, which is encoded as a frame of its own and appended last.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ def encode_frame(frame: Frame) -> bytes:
     wire = peer_pb2.Frame()
     for message in frame.messages:
         _encode_message(message, wire.messages.add())
+    wire.history_needed = frame.history_needed
     _encode_forwards(frame, wire)
     return wire.SerializeToString()
 
@@ -69,6 +71,7 @@ def encode_by_queue(frame: Frame) -> tuple[bytes, bytes]:
     for message in frame.messages:
         queue = bulk if type(message) is AppendEntries else control
         _encode_message(message, queue.messages.add())
+    control.history_needed = frame.history_needed
     _encode_forwards(frame, bulk)
     return control.SerializeToString(), bulk.SerializeToString()
 
@@ -96,6 +99,7 @@ def decode_frame(data: bytes, sender: int, recipient: int) -> Frame:
         state_marks=tuple(
             [StateMark(each.index, each.hash) for each in wire.state_marks[-MARKS_MAX:]]
         ),
+        history_needed=wire.history_needed,
         lamport=wire.lamport,
     )
 

@@ -118,6 +118,8 @@ class Frame:
     acknowledged: Mapping[int, Acknowledged] = field(default_factory=dict)
     # The last marks of the sender's state, oldest first.
     state_marks: Sequence[StateMark] = ()
+    # To the leader: the oldest revision that the sender needs. 0: not stated.
+    history_needed: int = 0
     # The sender's Lamport time, 0 if unknown. Neither Raft nor equality of frames depends on it.
     lamport: int = field(default=0, compare=False)
 

@@ -86,6 +86,9 @@ class NodePort(Protocol):
     def fresh_as_of_s(self) -> float | None:
         """`machine` includes everything acknowledged before this time (None: unknown)."""
 
+    def pin_history(self, revision: int) -> None:
+        """Keep automatic compaction, for a while, from this revision and later ones."""
+
     def status(self) -> NodeState: ...
 
     async def member_add(

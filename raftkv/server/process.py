@@ -381,4 +381,7 @@ def _node_config(settings: Settings) -> NodeConfig:
         log_retained_bytes=settings.log_retained_bytes,
         log_compaction_bytes=settings.log_compaction_bytes,
         stopwatch=time.perf_counter,
+        history_revisions_min=settings.history_revisions_min,
+        history_age_ms_max=settings.history_age_ms_max,
+        history_bytes_max=settings.history_bytes_max,
     )

@@ -148,12 +148,23 @@ class ReadHandler:
             else:
                 check_read_transaction(request, self._limits)
             return await self.in_steps(
-                lambda machine: _steps(machine, request, requester), deadline
+                lambda machine: self._begin(machine, request, requester), deadline
             )
         except Unauthenticated:
             raise
         except (RaftkvError, InvariantViolation) as error:
             return self._failed(error, requester)
+
+    def _begin(
+        self, machine: StateMachine, request: _Read, requester: Requester
+    ) -> Steps[kv_pb2.Result]:
+        if isinstance(request, kv_pb2.Transaction):
+            requester.require(*needs_of_transaction(request))
+            return machine.read_transaction(request)
+        requester.require(needs_of_range(request))
+        if request.page or request.revision > 0:  # more reads of this revision may follow
+            self._node.pin_history(request.revision if request.revision > 0 else machine.revision)
+        return machine.read(request)
 
     async def in_steps(
         self, steps_of: Callable[[StateMachine], Steps[Returned]], deadline: float
@@ -203,14 +214,6 @@ class _Reply:
             result = _no_room(self._bytes_max)
         self._bytes_left -= size
         self.answer.results.append(result)
-
-
-def _steps(machine: StateMachine, request: _Read, requester: Requester) -> Steps[kv_pb2.Result]:
-    if isinstance(request, kv_pb2.Range):
-        requester.require(needs_of_range(request))
-        return machine.read(request)
-    requester.require(*needs_of_transaction(request))
-    return machine.read_transaction(request)
 
 
 def _no_room(bytes_max: int) -> kv_pb2.Result:

@@ -193,6 +193,10 @@ class _JournaledStore:
         self._check_readable()
         return self.written.frozen()
 
+    def size_bytes(self, family: Family) -> int:
+        self._check_readable()
+        return self.written.size_bytes(family)
+
     def write(self, changes: Changes, removed: Ranges = NOTHING_REMOVED) -> None:
         if self.closed:
             raise StorageError("the state is closed")

@@ -83,6 +83,9 @@ class MemoryStateStore:
     def frozen(self) -> Frozen:
         return self.copy()
 
+    def size_bytes(self, family: Family) -> int:
+        return sum(len(key) + len(value) for key, value in self._families[family].items())
+
     def write(self, changes: Changes, removed: Ranges = NOTHING_REMOVED) -> None:
         for family, ranges in removed.items():
             for start, end in ranges:

@@ -17,6 +17,8 @@ from raftkv.storage.rocks import OPEN_TABLES_MAX, RocksDatabase, Tuning, iterate
 ROWS_PER_STEP: Final = 4_096
 """Rows that one step adds to a batch: two milliseconds."""
 
+_SIZES: Final = ("rocksdb.estimate-live-data-size", "rocksdb.cur-size-all-mem-tables")
+
 _TUNING = Tuning(
     write_buffer_bytes=16 << 20,
     write_buffers_max=4,
@@ -89,6 +91,14 @@ class RocksStateStore:
     def frozen(self) -> Frozen:
         """CURRENT and HISTORY as they are now. It keeps its rows on the disk."""
         return _FrozenState(self.database)
+
+    def size_bytes(self, family: Family) -> int:
+        """The size of the family's rows in tables, as they are compressed, and in memory."""
+        try:
+            properties = map(self._families[family].property_int_value, _SIZES)
+            return sum(int(size or 0) for size in properties)
+        except Exception as error:
+            raise self.database.read_failed(error, f"measuring {family}") from error
 
     def write(self, changes: Changes, removed: Ranges = NOTHING_REMOVED) -> None:
         """Write atomically. The write is durable after the next sync by the store's owner."""

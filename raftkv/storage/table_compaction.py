@@ -5,8 +5,8 @@ the disk, each below a marker, and a seek passes all markers before its row: 2 m
 marker for a whole range costs a seek nothing.
 
 So a family with many new markers is flushed. RocksDB then compacts the tables that are dense with
-markers, which it counts (see `rocks.py`). When removals pause, or have continued for long, the
-removed ranges are compacted explicitly, in slices with pauses between them.
+markers, which it counts (see `rocks.py`). When removals pause, have continued for long or are many,
+the removed ranges are compacted explicitly, in slices with pauses between them.
 
 Every node compacts on its own. Compaction decides nothing that nodes must agree on.
 """
@@ -33,6 +33,12 @@ MARKERS_PER_FLUSH = 40_000
 PAUSE_S = 3.0
 DELAY_S_MAX = 30.0
 """Ranges are compacted after `PAUSE_S` without removals, and after `DELAY_S_MAX` at the latest."""
+
+ROWS_UNMARKED_MAX = 100_000
+"""Rows removed one by one from a family whose markers RocksDB does not count: more are compacted
+without a pause. At 10,000 small rows per second, `DELAY_S_MAX` alone would leave 170 MB of them on
+the disk.
+"""
 
 ROWS_MIN = 1_000
 BYTES_MIN = 16 << 20
@@ -155,6 +161,8 @@ class TableCompaction:
                 self._changed.notify()
             removed.last_s = now_s
             add(removed)
+            if self._has_many_rows(family):
+                self._changed.notify()
             if family in self._marked:
                 self._markers[family] = self._markers.get(family, 0) + markers
                 if self._markers[family] >= MARKERS_PER_FLUSH:
@@ -190,7 +198,11 @@ class TableCompaction:
         while not self._closed and not self._to_flush:
             now_s, removed = time.monotonic(), self._removed
             paused = {name for name in removed if self._pause_ends_s(removed[name]) <= now_s}
-            late = {name for name in removed if self._late_s(removed[name]) <= now_s}
+            late = {
+                name
+                for name in removed
+                if self._late_s(removed[name]) <= now_s or self._has_many_rows(name)
+            }
             if paused or late:
                 due = sorted(paused | late)
                 return {name: removed.pop(name) for name in due}, bool(paused)
@@ -198,6 +210,9 @@ class TableCompaction:
             due_s = min(dues_s, default=None)
             self._changed.wait(None if due_s is None else due_s - now_s)
         return {}, False
+
+    def _has_many_rows(self, name: str) -> bool:
+        return name not in self._marked and self._removed[name].rows >= ROWS_UNMARKED_MAX
 
     def _pause_ends_s(self, removed: Removed) -> float:
         return removed.last_s + self._pause_s

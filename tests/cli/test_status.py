@@ -97,6 +97,14 @@ def test_the_headline_has_the_cluster_version() -> None:
     assert "version 1 " in headline(overview_of({"h1:7411": LEADER}))
 
 
+def test_the_headline_has_the_oldest_revision_that_can_be_read() -> None:
+    assert "history complete" in headline(overview_of({"h1:7411": LEADER}))
+    ahead = dataclasses.replace(FOLLOWER, compacted_revision=40)
+    assert "history from revision 40" in headline(
+        overview_of({"h1:7411": LEADER, "h2:7411": ahead})
+    )
+
+
 def test_on_a_terminal_the_causes_are_below_the_table() -> None:
     overview = overview_of({"h1:7411": LEADER, "h3:7411": ConnectionFailed("refused")})
     assert causes(overview) == ["node 2: not asked", "node 3: refused"]

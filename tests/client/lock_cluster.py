@@ -130,6 +130,8 @@ class LockCluster(ScriptedCluster):
     def machine(self) -> StateMachine:
         return self.store.machine
 
+    def pin_history(self, revision: int) -> None: ...
+
     def read_barrier(self, deadline: float) -> asyncio.Future[None]:
         barrier: asyncio.Future[None] = self.loop.create_future()
         barrier.set_result(None)

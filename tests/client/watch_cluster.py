@@ -174,6 +174,8 @@ class WatchedNode:
         self.up = True
         self._start()
 
+    def pin_history(self, revision: int) -> None: ...
+
     def read_barrier(self, deadline: float) -> asyncio.Future[None]:
         barrier: asyncio.Future[None] = self.cluster.loop.create_future()
         wanted = len(self.cluster.log)

@@ -199,9 +199,10 @@ async def cluster_of(
     scrub_interval_s: float = INTERVAL_S,
     log_bytes: int = LOG_BYTES,
     mark_entries: int = MARK_ENTRIES,
+    config: NodeConfig | None = None,
 ) -> AsyncIterator[tuple[Wire, Node]]:
-    """The wire and the first leader."""
-    config = config_of(
+    """The wire and the first leader. The other settings do not matter if there is a `config`."""
+    config = config or config_of(
         leader_lease=leader_lease,
         scrub_interval_s=scrub_interval_s,
         log_bytes=log_bytes,

@@ -59,6 +59,7 @@ class FakeNode:
         self.on_barrier: Callable[[], object] = lambda: None
         self.fresh_as_of_s: float | None = None
         self.leader_given_to: list[int] = []
+        self.pinned: list[int] = []
         self.changes_asked: list[
             tuple[membership_changes.MembershipChange, bool]
         ] = []  # and whether by force
@@ -107,6 +108,9 @@ class FakeNode:
 
     def lease_barrier(self, deadline: float) -> asyncio.Future[None] | None:
         return None if self.leased else self.read_barrier(deadline)
+
+    def pin_history(self, revision: int) -> None:
+        self.pinned.append(revision)
 
     def status(self) -> NodeState:
         return NodeState(

@@ -37,6 +37,8 @@ class Node:
     def machine(self) -> StateMachine:
         return self.db.machine
 
+    def pin_history(self, revision: int) -> None: ...
+
     def read_barrier(self, deadline: float) -> asyncio.Future[None]:
         barrier: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if self.majority:

@@ -186,3 +186,14 @@ def test_a_range_that_only_touches_large_tables_is_left_alone() -> None:
     assert touches_too_much([Table(EDGE_BYTES_MAX + 1, b"a", b"z")], b"k", b"l")
     assert not touches_too_much([Table(EDGE_BYTES_MAX - 1, b"a", b"z")], b"k", b"l")
     assert not touches_too_much([Table(EDGE_BYTES_MAX + 1, b"k", b"kk")], b"a", b"l")
+
+
+def test_many_rows_removed_one_by_one_are_compacted_without_a_pause(
+    store: RocksStateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load(store, HISTORY, 5_000, b"v%s" % bytes(range(256)) * 4)
+    monkeypatch.setattr(table_compaction, "ROWS_UNMARKED_MAX", 4_000)
+    soon(store.database, pause_s=3_600.0)
+    before = store.database.size_bytes()
+    store.write({HISTORY: {key(row): None for row in range(4_500)}})
+    wait_until(lambda: store.database.size_bytes() < before / 4)

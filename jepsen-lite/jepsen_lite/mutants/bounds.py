@@ -1,4 +1,6 @@
-"""Planted bugs in what bounds work: steps of an apply, pages of reads and deletions."""
+"""Planted bugs in what bounds work and space: steps of an apply, pages of reads and deletions,
+automatic compaction.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,8 @@ from raftkv.kv.execution import Execution
 from raftkv.kv.pace import Steps
 from raftkv.kv.ranges import Row
 from raftkv.kv.store import Family
+from raftkv.node.history_compaction import HistoryCompaction
+from raftkv.node.history_record import HistoryPins
 from raftkv.rpc.v1 import kv_pb2
 
 
@@ -73,4 +77,55 @@ def removal_spares_its_own_run() -> list[Patch]:
     return [(Compaction, "step", step)]
 
 
-MUTANTS = (page_skips_a_key, deletion_hides_the_rest, removal_spares_its_own_run)
+@mutant(
+    "history is compacted under a scan",
+    "bounded-history",
+    caught_by="has just begun to use revision|REVISION_COMPACTED",
+)
+def compaction_does_not_wait() -> list[Patch]:
+    """The leader compacts what is due at once, whatever revisions the members need."""
+
+    def allowed_revision(self: HistoryCompaction, due: int, now_s: float) -> int:
+        return due
+
+    return [(HistoryCompaction, "_allowed_revision", allowed_revision)]
+
+
+@mutant(
+    "a follower does not report what its clients need",
+    "bounded-history",
+    caught_by="has just begun to use revision|REVISION_COMPACTED",
+)
+def a_follower_needs_the_present_only() -> list[Patch]:
+    """A node reports its present revision, and not the older ones that its clients use."""
+
+    def oldest(self: HistoryPins, present: int, now_s: float) -> int:
+        return present
+
+    return [(HistoryPins, "oldest", oldest)]
+
+
+@mutant(
+    "compaction leaves too few revisions",
+    "bounded-history",
+    caught_by="and the last \\d+ must stay",
+)
+def compaction_leaves_the_present_only() -> list[Patch]:
+    """As soon as a bound is exceeded, the leader compacts up to its present revision."""
+    due_revision = HistoryCompaction._due_revision
+
+    def due_of_all(self: HistoryCompaction, time_ms: int) -> tuple[int, str]:
+        due, by = due_revision(self, time_ms)
+        return (self._replica.machine.revision, by) if due else (0, "")
+
+    return [(HistoryCompaction, "_due_revision", due_of_all)]
+
+
+MUTANTS = (
+    page_skips_a_key,
+    deletion_hides_the_rest,
+    removal_spares_its_own_run,
+    compaction_does_not_wait,
+    a_follower_needs_the_present_only,
+    compaction_leaves_the_present_only,
+)

@@ -12,7 +12,7 @@ from jepsen_lite.sim.injection.disk_schedule import with_lost_disk
 from jepsen_lite.sim.injection.schedule import draw_compactions, draw_conditions, draw_schedule
 from jepsen_lite.sim.injection.strangers import draw_strangers
 from jepsen_lite.sim.net.client_conditions import ClientConditions
-from jepsen_lite.sim.nodes.settings import NodeTuning
+from jepsen_lite.sim.nodes.settings import HistoryTuning, NodeTuning
 from raftkv.kv.pace import STEP_UNITS
 
 PLAIN = "anything"
@@ -98,6 +98,7 @@ def draw_plan(seed: int, seconds: float = 30.0, nodes: int | None = None) -> Pla
             # A draw of its own, so that the rest of a seed's plan stays what it was.
             older_programs=Random(f"{seed}/programs").random() < 0.2,
             step_units=Random(f"{seed}/steps").choice((4, 16, STEP_UNITS)),
+            history=draw_history(Random(f"{seed}/history")),
         ),
         schedule=schedule,
         workloads=workloads,
@@ -110,6 +111,20 @@ def draw_plan(seed: int, seconds: float = 30.0, nodes: int | None = None) -> Pla
         fair=plan.conditions == NetworkConditions(),
     )
     return replace(plan, schedule=schedule, founding=founding)
+
+
+def draw_history(rng: Random) -> HistoryTuning:
+    """The bounds of the history: every other time so small that it is compacted within a run, for
+    its age or for its size.
+    """
+    if rng.random() < 0.5:
+        return HistoryTuning()
+    return HistoryTuning(
+        revisions_min=rng.choice((1, 5, 50)),
+        age_ms_max=rng.choice((0, 2_000, 8_000)),
+        bytes_max=rng.choice((1_000, 10_000, 1 << 30)),
+        pin_s_max=rng.choice((2.0, 4.0)),
+    )
 
 
 def at_rate(plan: Plan, rate: float) -> Plan:
@@ -147,5 +162,10 @@ def busy_plan(seed: int, purpose: str) -> tuple[Plan, Random]:
         founding=(),
         workloads=("register", "counter", "set"),
     )
-    tuning = replace(plan.tuning, leader_lease=False, log_compaction_bytes=64 << 20)
+    tuning = replace(
+        plan.tuning,
+        leader_lease=False,
+        log_compaction_bytes=64 << 20,
+        history=HistoryTuning(),
+    )
     return replace(plan, tuning=tuning), Random(f"{seed}/{purpose}")

@@ -16,6 +16,7 @@ from jepsen_lite.faults.record import FaultRecord
 from jepsen_lite.history import History, Kind
 from jepsen_lite.judge import safely, titled
 from jepsen_lite.sim.administrator import ROOT, Administrator
+from jepsen_lite.sim.checks.history_bounds import HistoryBounds
 from jepsen_lite.sim.checks.invariants import Invariants
 from jepsen_lite.sim.checks.leadership import LeadershipBounds
 from jepsen_lite.sim.checks.lease_trust import LeaseTrust
@@ -112,7 +113,10 @@ class Simulation:
         self.world = World(plan.seed)
         follow(self.world)
         self.network = SimulatedNetwork(self.world, plan.conditions, plan.client_conditions)
-        self.invariants = Invariants()
+        history = plan.tuning.history
+        self.invariants = Invariants(
+            HistoryBounds(history.revisions_min, history.pin_s_max, lambda: self.world.now_s)
+        )
         self.workloads: Sequence[Workload] = [WORKLOADS[name]() for name in plan.workloads]
         context = SimulationContext(self.world, self.network, self._fail)
         self.cluster = Cluster(

@@ -42,6 +42,7 @@ from jepsen_lite.sim.injection.schedule import draw_conditions, draw_rolling, dr
 from jepsen_lite.sim.injection.strangers import FRAMES, REFUSALS
 from jepsen_lite.sim.plan import SECONDS, Plan, at_rate, busy_plan, draw_plan
 from jepsen_lite.sim.service_scenarios import (
+    bounded_history,
     breadth,
     candidates,
     compactions,
@@ -357,6 +358,7 @@ SCENARIOS: Mapping[str, Scenario] = dict(
         candidates,
         removals,
         compactions,
+        bounded_history,
         rights,
         slow_answers,
         breadth,

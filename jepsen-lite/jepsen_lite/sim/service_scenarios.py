@@ -21,6 +21,7 @@ from jepsen_lite.faults.kinds import (
 from jepsen_lite.sim.clients import ClientTuning
 from jepsen_lite.sim.deal import deal
 from jepsen_lite.sim.net.client_conditions import ClientConditions
+from jepsen_lite.sim.nodes.settings import HistoryTuning
 from jepsen_lite.sim.plan import Plan, busy_plan
 
 BREADTH = (
@@ -94,6 +95,39 @@ def compactions(seed: int) -> Plan:
             victim = (rng.choice((LEADER, *names)),)
             faults.append(Kill(at_s + rng.random(), rng.uniform(0.1, 1.0), victim, power=False))
     return replace(plan, schedule=tuple(faults), workloads=("watch",))
+
+
+def bounded_history(seed: int) -> Plan:
+    """The leader compacts history all the time, while clients scan in pages and watchers catch up,
+    and leaders die, stand still or hand over.
+    """
+    plan, rng = busy_plan(seed, "bounded history")
+    faults: list[Fault] = []
+    for at_s in (2.5, 5.0, 7.5):
+        moment_s, for_s = at_s + rng.random(), rng.uniform(0.3, 1.5)
+        match rng.choice(("kill", "pause", "isolate", "transfer")):
+            case "kill":
+                faults.append(Kill(moment_s, for_s, (LEADER,), power=True))
+            case "pause":
+                faults.append(Pause(moment_s, for_s, rng.choice(plan.node_names)))
+            case "isolate":
+                cut_off = rng.choice(plan.node_names)
+                faults.append(Isolate(moment_s, for_s, cut_off, True, True, clients_too=False))
+            case _:
+                faults.append(Transfer(moment_s, 0.0, rng.choice(plan.node_names)))
+    history = HistoryTuning(
+        revisions_min=rng.choice((5, 20)),
+        age_ms_max=rng.choice((0, 1_000)),
+        bytes_max=rng.choice((1_000, 5_000)),
+        pin_s_max=4.0,
+    )
+    return replace(
+        plan,
+        schedule=tuple(faults),
+        workloads=("queue", "watch"),
+        client_tuning=replace(plan.client_tuning, page_keys_max=3),
+        tuning=replace(plan.tuning, history=history),
+    )
 
 
 def rights(seed: int) -> Plan:

@@ -30,7 +30,15 @@ from jepsen_lite.sim.injection.schedule import draw_compactions, draw_conditions
 from jepsen_lite.sim.injection.strangers import draw_strangers
 from jepsen_lite.sim.net.client_conditions import ClientConditions
 from jepsen_lite.sim.nodes.settings import NodeBounds
-from jepsen_lite.sim.plan import PLAIN, SECONDS, SWARM, Plan, at_rate, draw_plan
+from jepsen_lite.sim.plan import (
+    PLAIN,
+    SECONDS,
+    SWARM,
+    Plan,
+    at_rate,
+    draw_history,
+    draw_plan,
+)
 from jepsen_lite.sim.scenarios import SCENARIOS
 from jepsen_lite.workloads.catalogue import (
     HAS_LARGE_ROWS,
@@ -43,9 +51,10 @@ from jepsen_lite.workloads.catalogue import (
 )
 from raftkv.kv.pace import STEP_UNITS
 
-ANOTHER_LENGTH = frozenset({"load", "slow-answers", "rights", "wrong-states"})
+ANOTHER_LENGTH = frozenset({"load", "slow-answers", "rights", "wrong-states", "bounded-history"})
 """Scenarios that no seed is based on: they are much longer than the others, short ones for a
-workload that is drawn beside all faults, or for workloads that do not read what is wrong.
+workload or a bound that is drawn beside all faults, or for workloads that do not read what is
+wrong.
 """
 SECURED = 0.25
 """The share of seeds whose clients are users with rights, where the workloads allow it."""
@@ -328,7 +337,10 @@ def _with_node_tuning(plan: Plan, rng: Random) -> Plan:
     step_units = _rng(plan.seed, "steps").choice((4, 16, STEP_UNITS))
     if LOOKS_AT_MANY_ROWS & set(plan.workloads):
         step_units = STEP_UNITS
-    return replace(plan, tuning=replace(tuning, bounds=bounds, step_units=step_units))
+    history = draw_history(_rng(plan.seed, "history"))
+    return replace(
+        plan, tuning=replace(tuning, bounds=bounds, step_units=step_units, history=history)
+    )
 
 
 def _with_clients(plan: Plan, rng: Random) -> Plan:

@@ -98,7 +98,7 @@ class Founding(_message.Message):
     def __init__(self, stage: _Optional[_Union[Founding.Stage, str]] = ..., incarnation: _Optional[int] = ..., membership: _Optional[bytes] = ..., all_stored: _Optional[bool] = ..., disk_id: _Optional[int] = ..., founders: _Optional[bytes] = ..., refusal: _Optional[str] = ..., version_min: _Optional[int] = ..., version_max: _Optional[int] = ...) -> None: ...
 
 class Frame(_message.Message):
-    __slots__ = ("messages", "forwards", "lamport", "proof", "founding", "forwards_refused", "acknowledged", "state_marks")
+    __slots__ = ("messages", "forwards", "lamport", "proof", "founding", "forwards_refused", "acknowledged", "state_marks", "history_needed")
     MESSAGES_FIELD_NUMBER: _ClassVar[int]
     FORWARDS_FIELD_NUMBER: _ClassVar[int]
     LAMPORT_FIELD_NUMBER: _ClassVar[int]
@@ -107,6 +107,7 @@ class Frame(_message.Message):
     FORWARDS_REFUSED_FIELD_NUMBER: _ClassVar[int]
     ACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
     STATE_MARKS_FIELD_NUMBER: _ClassVar[int]
+    HISTORY_NEEDED_FIELD_NUMBER: _ClassVar[int]
     messages: _containers.RepeatedCompositeFieldContainer[RaftMessage]
     forwards: _containers.RepeatedCompositeFieldContainer[Forward]
     lamport: int
@@ -115,7 +116,8 @@ class Frame(_message.Message):
     forwards_refused: _containers.RepeatedCompositeFieldContainer[ForwardRefused]
     acknowledged: _containers.RepeatedCompositeFieldContainer[Acknowledged]
     state_marks: _containers.RepeatedCompositeFieldContainer[StateMark]
-    def __init__(self, messages: _Optional[_Iterable[_Union[RaftMessage, _Mapping]]] = ..., forwards: _Optional[_Iterable[_Union[Forward, _Mapping]]] = ..., lamport: _Optional[int] = ..., proof: _Optional[bytes] = ..., founding: _Optional[_Union[Founding, _Mapping]] = ..., forwards_refused: _Optional[_Iterable[_Union[ForwardRefused, _Mapping]]] = ..., acknowledged: _Optional[_Iterable[_Union[Acknowledged, _Mapping]]] = ..., state_marks: _Optional[_Iterable[_Union[StateMark, _Mapping]]] = ...) -> None: ...
+    history_needed: int
+    def __init__(self, messages: _Optional[_Iterable[_Union[RaftMessage, _Mapping]]] = ..., forwards: _Optional[_Iterable[_Union[Forward, _Mapping]]] = ..., lamport: _Optional[int] = ..., proof: _Optional[bytes] = ..., founding: _Optional[_Union[Founding, _Mapping]] = ..., forwards_refused: _Optional[_Iterable[_Union[ForwardRefused, _Mapping]]] = ..., acknowledged: _Optional[_Iterable[_Union[Acknowledged, _Mapping]]] = ..., state_marks: _Optional[_Iterable[_Union[StateMark, _Mapping]]] = ..., history_needed: _Optional[int] = ...) -> None: ...
 
 class StateMark(_message.Message):
     __slots__ = ("index", "hash")

@@ -253,6 +253,7 @@ class WatchSession:
             group = UnsyncedGroup(start)
             self._unsynced.append(group)
         group.add(watcher, start)
+        self._node.pin_history(start)
         self._group_of[watcher.watch_id] = group
         self._unsynced_changed.set()
 
@@ -288,6 +289,7 @@ class WatchSession:
                 continue
             async with self._synced.history_lock:
                 self._drop_compacted(group)
+                self._node.pin_history(group.position)
                 await group.step(self._node)
             if group.watchers and group.position > self._synced.revision:
                 self._become_synced(group)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from jepsen_lite.sim.checks.disk_losses import NEVER_TAKES_PART, Loss, Replica, takes_part
 from jepsen_lite.sim.checks.durable_log import DurableLog, is_majority, rival_of
+from jepsen_lite.sim.checks.history_bounds import HistoryBounds
 from jepsen_lite.sim.checks.state_machine import AppliedState, StateMachineInvariants
 from jepsen_lite.sim.checks.violation import Violation
 from raftkv.node.node import Node
@@ -53,7 +54,8 @@ class Invariants:
     promised, and its node goes on as another replica.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, history: HistoryBounds | None = None) -> None:
+        self.history = history or HistoryBounds()
         self.committed: list[tuple[int, int]] = [(0, 0)]  # (term, payload's digest) by index
         self.committed_entries: list[Entry] = []
         """From index 1 on, as the first node that committed each of them had it."""
@@ -214,6 +216,7 @@ class Invariants:
         """The node's process runs from now on, or goes on after it has stood still."""
         self._down_s.pop(node_id, None)
         self._up_s[node_id] = now_s
+        self.history.began(node_id)
 
     def down(self, node_id: int, now_s: float) -> None:
         """The node's process is gone."""
@@ -308,6 +311,7 @@ class Invariants:
             self._check_commit(raft, seen)
         if raft.last_applied != seen.applied.index:
             self.state_machines.applied(replica, node, seen.applied)
+            self.history.applied(node.machine.revision)
 
     def _check_membership(self, node: Node) -> None:
         """The last membership in a node's log is in force there, committed or not (section 6)."""
@@ -424,7 +428,9 @@ class Invariants:
             raise Violation(f"node {raft.node_id} commits entry {entry.index} before the last one")
         self._check_majority(raft, entry)
         if entry.kind is EntryKind.COMMANDS:
-            self.state_machines.committed(raft.node_id, entry)
+            compacted = self.state_machines.committed(raft.node_id, entry)
+            if compacted:
+                self.history.compacted(raft.node_id, compacted, raft.membership.members)
         self.state_machines.model.committed(entry)
         self.committed.append(here)
         self.committed_entries.append(entry)

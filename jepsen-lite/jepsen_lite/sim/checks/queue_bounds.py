@@ -13,6 +13,7 @@ from jepsen_lite.sim.context import SimulationContext
 from jepsen_lite.sim.nodes.cluster import Cluster
 from jepsen_lite.sim.nodes.host import Host
 from raftkv.node.config import NodeConfig
+from raftkv.node.history_record import SAMPLES_MAX
 from raftkv.node.node import Node
 from raftkv.node.proposer import Proposer
 from raftkv.raft.progress import Progress
@@ -32,9 +33,11 @@ KEPT_AT_REST_MAX = {
     "ProposalQueue._taken": 200,
     "ProposalQueue._refused": 200,
     "Authenticator._kept": CREDENTIALS_KEPT,
+    "HistoryRecord._samples": SAMPLES_MAX,
 }
 """A leader keeps the numbers of an origin's last submissions until the origin sends more. They are
-as many as were under way at once. Verified tokens are a cache.
+as many as were under way at once. Verified tokens are a cache. A node remembers which revision was
+current when.
 """
 UNDER_LOAD_MAX = 2_000
 """Above what the workers of a run can have under way at once, over all tries of a request."""

@@ -90,11 +90,16 @@ def leases_named(commands: bytes) -> NamedLeases:
     return NamedLeases(frozenset(granted), frozenset(named | granted))
 
 
-def _is_of_node(submission: log_pb2.Submission) -> bool:
-    """Whether a leader has made it by itself: it replaces the signing key, and nothing else."""
+def _command_of_node(submission: log_pb2.Submission) -> kv_pb2.Command | None:
+    """The command, if a leader has made it by itself: one that replaces the signing key or compacts
+    the history, and nothing else.
+    """
     commands = kv_pb2.CommandBatch.FromString(submission.commands).commands
-    kinds = [each.auth.WhichOneof("command") for each in commands]
-    return not submission.origin and not submission.user and kinds == ["signing_key_rotate"]
+    if submission.origin or len(commands) != 1:
+        return None
+    (command,) = commands
+    rotates = command.auth.WhichOneof("command") == "signing_key_rotate" and not submission.user
+    return command if rotates or command.WhichOneof("command") == "compact" else None
 
 
 LAST_SUBMISSIONS: Final = 32
@@ -174,17 +179,24 @@ class StateMachineInvariants:
         self._submitted.add(commands)
         self.last_submissions.append((commands, author))
 
-    def committed(self, node_id: int, entry: Entry) -> None:
-        """The node is the first to commit this entry of commands."""
+    def committed(self, node_id: int, entry: Entry) -> int:
+        """The node is the first to commit this entry of commands. Returns the revision up to which
+        its leader compacts the history by itself, 0 if it does not.
+        """
+        compacted = 0
         for submission in log_pb2.StampedBatch.FromString(entry.payload).submissions:
-            if submission.commands not in self._submitted and not _is_of_node(submission):
-                raise Violation(
-                    f"node {node_id} commits entry {entry.index} with commands that no client"
-                    " has submitted"
-                )
+            if submission.commands not in self._submitted:
+                command = _command_of_node(submission)
+                if command is None:
+                    raise Violation(
+                        f"node {node_id} commits entry {entry.index} with commands that no client"
+                        " has submitted"
+                    )
+                compacted = max(compacted, command.compact.revision)
             here = leases_named(submission.commands)
             before = self._leases_named.get(entry.index, NamedLeases())
             self._leases_named[entry.index] = before.with_(here)
+        return compacted
 
     def applied(self, replica: Replica, node: Node, seen: AppliedState) -> None:
         """The node has applied more than it had when it was `seen` last."""

@@ -49,6 +49,7 @@ class MarkCounter:
         reads.observe_read_indexes(wraps, reach)
         reads.observe_levels(wraps, reach, cluster.invariants)
         reads.observe_scans(wraps, reach)
+        reads.observe_history(wraps, reach)
         commands.observe_commands(wraps, reach)
         commands.observe_proposals(wraps, reach)
         coordination.observe_leases(wraps, reach)

@@ -12,6 +12,7 @@ from jepsen_lite.sim.coverage.wraps import Wraps
 from raftkv.kv.compaction import Compaction
 from raftkv.kv.machine import StateMachine
 from raftkv.node.driver import Driver
+from raftkv.node.history_compaction import HistoryCompaction
 from raftkv.node.read_barriers import Barriers, ReadBarriers
 from raftkv.raft.raft import Raft
 from raftkv.raft.read_index import ReadRequest
@@ -109,6 +110,34 @@ def observe_levels(wraps: Wraps, reach: Reach, invariants: Invariants) -> None:
     async def reach_revision(original: Callable[..., Any], *args: Any) -> None:
         reach("a session read waits for its revision")
         await original(*args)
+
+
+def observe_history(wraps: Wraps, reach: Reach) -> None:
+    """Automatic compaction of the history."""
+
+    @wraps.around(HistoryCompaction, "_propose")
+    def propose(
+        original: Callable[..., None],
+        history: HistoryCompaction,
+        revision: int,
+        by: str,
+        *rest: Any,
+    ) -> None:
+        reach(
+            "the leader compacts history: its age"
+            if by == "age"
+            else "the leader compacts history: its size"
+        )
+        original(history, revision, by, *rest)
+
+    @wraps.around(HistoryCompaction, "_allowed_revision")
+    def allowed_revision(
+        original: Callable[..., int], history: HistoryCompaction, due: int, now_s: float
+    ) -> int:
+        allowed = original(history, due, now_s)
+        if allowed < due:
+            reach("a compaction waits for what a member needs")
+        return allowed
 
 
 def observe_scans(wraps: Wraps, reach: Reach) -> None:

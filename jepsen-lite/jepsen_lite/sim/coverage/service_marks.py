@@ -33,6 +33,12 @@ READS: Sequence[Mark] = (
     Mark("a scan takes several steps", "A read gives way to other work in between."),
     Mark("entries are applied between two steps of a scan", "The scan sees the state before."),
     Mark("a scan starts again after a snapshot", "A snapshot has replaced the store under it."),
+    Mark("the leader compacts history: its age", "No client has asked for this compaction."),
+    Mark("the leader compacts history: its size", "It is more than the bound of bytes."),
+    Mark(
+        "a compaction waits for what a member needs",
+        "A read or a watch uses an older revision, or a member has not reported.",
+    ),
     Mark("a compaction removes versions", "Old versions are removed after a compaction."),
     Mark("a compaction takes several entries", "One entry removes a bounded number of rows."),
     Mark(

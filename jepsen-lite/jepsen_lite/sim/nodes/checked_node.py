@@ -51,6 +51,10 @@ class CheckedNode(Node):
         self._invariants.state_machines.submitted(commands, author)
         return super().submit(commands, deadline, client=client, weight=weight, author=author)
 
+    def pin_history(self, revision: int) -> None:
+        self._invariants.history.pinned(self.node_id, revision)
+        super().pin_history(revision)
+
     def read_barrier(self, deadline: float) -> asyncio.Future[None]:
         self._by_lease = not self._by_lease
         # Without a valid lease `lease_barrier` calls this method again, which is then not by lease.

@@ -40,6 +40,16 @@ class NodeBounds:
 
 
 @dataclass(frozen=True, slots=True)
+class HistoryTuning:
+    """The bounds of the history, by default those of production."""
+
+    revisions_min: int = 1_000
+    age_ms_max: int = 3_600_000
+    bytes_max: int = 1 << 30
+    pin_s_max: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
 class NodeTuning:
     """How the nodes of a run are set up: small logs, so that they are compacted within it."""
 
@@ -54,6 +64,7 @@ class NodeTuning:
     older_programs: bool = False
     """Each first node runs a program of cluster version 0 until it starts for the second time."""
     bounds: NodeBounds = field(default_factory=NodeBounds)
+    history: HistoryTuning = field(default_factory=HistoryTuning)
 
     @property
     def limits(self) -> Limits:
@@ -95,4 +106,8 @@ class NodeTuning:
             mark_entries=MARK_ENTRIES,
             step_units=self.step_units,
             signing_key_age_ms_max=SIGNING_KEY_AGE_MS_MAX,
+            history_revisions_min=self.history.revisions_min,
+            history_age_ms_max=self.history.age_ms_max,
+            history_bytes_max=self.history.bytes_max,
+            history_pin_s_max=self.history.pin_s_max,
         )
