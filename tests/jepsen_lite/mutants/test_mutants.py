@@ -40,7 +40,7 @@ QUICK = (
 
 
 LONGER = (
-    ("late-is-failed", "relays", 2),
+    ("late-is-failed", "relays", 10),
     ("snapshot-sent-unverified", "damage", 1),
     ("snapshot-installed-unverified", "damage", 1),
     ("only-the-old-voters-are-counted", "forgotten-nodes", 1),
