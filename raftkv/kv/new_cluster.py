@@ -11,8 +11,8 @@ from raftkv.kv.store import Family, StateStore
 from raftkv.raft.entry import Entry
 
 NUMBERS_SKIPPED: Final = 1_000_000_000
-"""The lost nodes may have acknowledged later revisions, fencing tokens and lease ids than this
-state has. The new cluster gives none of them out a second time."""
+"""The old cluster may have given out later revisions, fencing tokens and lease ids than the state
+of which a new one is made. The new cluster gives none of them out a second time."""
 
 
 def begin_new_cluster(store: StateStore, first: Entry, hash_there: int) -> None:

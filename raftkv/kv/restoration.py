@@ -1,7 +1,7 @@
 """Which rows of the state a backup has, and what a restore makes of them for a new cluster.
 
     row in META                      in a backup    after a restore
-    scalars (`Meta`)                 yes            revision and counters raised by `RAISED_BY`
+    scalars (`Meta`)                 yes            revision and counters skip `NUMBERS_SKIPPED`
     membership                       yes            replaced by that of the new cluster
     users, roles, authentication     yes            kept; their revision is raised
     service tokens, signing keys     no             none
@@ -22,13 +22,13 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final
 
 from google.protobuf.message import DecodeError
 
 from raftkv.errors import InvalidRequest
 from raftkv.kv.auth import AUTH_STATE_KEY, is_credential
 from raftkv.kv.meta import MEMBERSHIP_KEY, META_0_KEY, META_KEY, Meta
+from raftkv.kv.new_cluster import NUMBERS_SKIPPED
 from raftkv.kv.overlay import StateReader
 from raftkv.kv.records import VERSION_BYTES, lease_of, mod_revision
 from raftkv.kv.store import Family
@@ -36,9 +36,6 @@ from raftkv.raft.entry import Membership
 from raftkv.rpc.v1 import auth_pb2
 from raftkv.wire.canonical import auth_row_bytes
 from raftkv.wire.membership import decode_membership, encode_membership
-
-RAISED_BY: Final = 1_000_000_000
-"""More revisions than the old cluster can have made since the backup."""
 
 Row = tuple[Family, bytes, bytes]
 """Family, key and value."""
@@ -116,7 +113,7 @@ class Restoration:
         missing = {META_KEY, MEMBERSHIP_KEY} - self._seen
         if missing:
             raise InvalidRequest(f"the state has no row {sorted(missing)[0]!r}")
-        if self._latest_revision > self.meta.revision - RAISED_BY:
+        if self._latest_revision > self.meta.revision - NUMBERS_SKIPPED:
             raise InvalidRequest(
                 f"a key is of revision {self._latest_revision}, and the state of an earlier one"
             )
@@ -133,10 +130,10 @@ class Restoration:
 
     def _scalars(self, row: bytes) -> bytes:
         meta = self.meta = Meta.decode(row)
-        meta.revision += RAISED_BY
+        meta.revision += NUMBERS_SKIPPED
         meta.compacted_revision = meta.revision
         meta.compaction_cursor = b""
-        meta.leases_granted += RAISED_BY
+        meta.leases_granted += NUMBERS_SKIPPED
         # The new log begins here, as any other with the incarnation.
         meta.applied_hash = self._cluster.incarnation
         return meta.encode()
@@ -148,5 +145,5 @@ class Restoration:
 
 def _auth_state(row: bytes) -> bytes:
     state = auth_pb2.AuthState.FromString(row)
-    state.revision += RAISED_BY
+    state.revision += NUMBERS_SKIPPED
     return auth_row_bytes(state)
