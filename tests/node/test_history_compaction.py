@@ -19,8 +19,9 @@ from raftkv.raft.entry import Entry, EntryKind
 from raftkv.rpc.v1 import kv_pb2, log_pb2
 from raftkv.storage.memory_state import MemoryStateStore
 from raftkv.storage.state_store import RocksStateStore
-from tests.node.test_signing_keys import followers, raise_version
-from tests.node.wire import Wire, cluster_of, config_of, leaders, soon, until
+from raftkv.versions import AUTHENTICATED
+from tests.node.test_signing_keys import followers
+from tests.node.wire import Wire, cluster_of, config_of, leaders, raise_version, soon, until
 
 VALUE_BYTES = 1_000
 PIN_S = 20.0
@@ -133,7 +134,7 @@ async def bounded_cluster(
         history_pin_s_max=PIN_S,
     )
     async with cluster_of(directory, 1, leader_lease=False, config=config) as (wire, leader):
-        await raise_version(wire, leader)
+        await raise_version(wire, leader, AUTHENTICATED)
         yield wire, leader
 
 

@@ -101,7 +101,16 @@ async def test_reflection_lists_every_service(server: FakeServer) -> None:
     assert names == {
         *(
             f"raftkv.rpc.v1.{name}"
-            for name in ("KV", "Lease", "Lock", "Watch", "Pipeline", "Cluster", "Auth")
+            for name in (
+                "KV",
+                "Lease",
+                "Lock",
+                "Watch",
+                "Pipeline",
+                "Cluster",
+                "Maintenance",
+                "Auth",
+            )
         ),
         "grpc.health.v1.Health",
         "grpc.reflection.v1alpha.ServerReflection",
