@@ -155,6 +155,7 @@ SIMPLE = simple(
     lambda client, name: client.member_update(UNKNOWN_NODE, client_address="127.0.0.1:3"),
     lambda client, name: client.transfer_leader(UNKNOWN_NODE),
     lambda client, name: client.set_log_level("info", client.endpoints[0]),
+    lambda client, name: client.reload_config(client.endpoints[0]),
 )
 
 ALL: tuple[Operation, ...] = (

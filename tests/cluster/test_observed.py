@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -119,7 +120,10 @@ class Prometheus:
             connection = HTTPConnection("127.0.0.1", self._port, timeout=30)
             try:
                 connection.request("GET", path)
-                return connection.getresponse().read()
+                reply = connection.getresponse()
+                if reply.status == HTTPStatus.SERVICE_UNAVAILABLE:
+                    raise ConnectionError("it is starting")
+                return reply.read()
             finally:
                 connection.close()
 

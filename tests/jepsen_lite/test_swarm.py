@@ -106,7 +106,7 @@ def test_a_lease_read_that_no_lease_confirms_is_found(monkeypatch: pytest.Monkey
         by_lease = reads.level == api_pb2.READ_LEVEL_LEADER_LEASE
         return None if by_lease else barrier(self, reads, deadline)
 
-    plan = draw_swarm(14)
+    plan = draw_swarm(43)
     assert plan.client_tuning.lease_readers
     assert not run(plan).problems
     monkeypatch.setattr(ReadLevels, "barrier", unconfirmed)

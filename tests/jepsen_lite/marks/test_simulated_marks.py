@@ -56,7 +56,7 @@ def calm() -> Counter[str]:
     ("fault", "reached"),
     [
         (
-            Kill(0.7, 0.5, (LEADER,), power=True),
+            Kill(0.8, 0.5, (LEADER,), power=True),
             {
                 "crash: power cut of a leader",
                 "replication: replicate while the leader crashes",
