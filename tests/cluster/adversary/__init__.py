@@ -3,9 +3,13 @@
 The steps stand on each other: some make what later ones ask for, and the last ones take it away.
 """
 
-from tests.cluster.adversary import leases_watches_removals, reads_and_transactions
+from tests.cluster.adversary import leases_watches_removals, reads_and_transactions, rights
 from tests.cluster.adversary.walk import Step, Walk
 
-STEPS: dict[str, Step] = {**reads_and_transactions.STEPS, **leases_watches_removals.STEPS}
+STEPS: dict[str, Step] = {
+    **rights.STEPS,
+    **reads_and_transactions.STEPS,
+    **leases_watches_removals.STEPS,
+}
 
 __all__ = ["STEPS", "Step", "Walk"]
