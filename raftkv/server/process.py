@@ -76,7 +76,7 @@ class NodeProcess:
             self.reload_settings = SettingsReload(
                 settings, read_settings, self._apply_settings, self._log
             ).reload
-        self._describe: Callable[[], str] = lambda: "it starts"
+        self._describe: Callable[[], str] = _starting
         self._opened = AsyncExitStack()
         self._stopped: asyncio.Future[BaseException | None]
         self._in_standby = False
@@ -174,6 +174,7 @@ class NodeProcess:
     # ---- the steps of the start ---------------------------------------------------------
 
     async def _start(self) -> None:
+        self._describe = _starting  # again, if the node that ran before has left service
         settings = self._settings
         self._descriptors = resources.divide(resources.limit())
         secret = read_secret(settings.cluster_secret_file)
@@ -211,14 +212,14 @@ class NodeProcess:
         if identity.stage is Stage.FOUNDING and not directory.has_log:
             identity = await self._found(peers)
         elif identity.stage is Stage.JOINING and not directory.has_log:
-            self._publisher.why_not = lambda: "it joins the cluster"
+            self._describe = lambda: "it joins the cluster"
             await bootstrap.join(settings, security, identity)
-        self._publisher.why_not = lambda: "it recovers from its disk"
+        self._describe = lambda: "it recovers from its disk"
         await self._start_node(directory, identity)
         await self._open_client_port(directory)
 
     def _open_http_port(self) -> None:
-        publisher = self._publisher = Publisher(self._security, self._log)
+        publisher = self._publisher = Publisher(self._security, self._log, self.describe)
         if not self._settings.has_http_port:
             return
         # Imported here: it takes 70 ms, which a node without this port need not spend.
@@ -234,7 +235,6 @@ class NodeProcess:
         self._log.error("out_of_service", message=identity.out_of_service)
         self._client_server = None
         self._describe = lambda: f"it is out of service: {identity.out_of_service}"
-        self._publisher.why_not = self._describe
         standby = StandbyServer(
             identity,
             self._describe,
@@ -249,7 +249,6 @@ class NodeProcess:
         """Wait until the cluster is founded; the client port reports the missing founders."""
         founder = peers.founder
         self._describe = lambda: bootstrap.reason_of_wait(founder)
-        self._publisher.why_not = self._describe
         standby = StandbyServer(
             founder.identity,
             self._describe,
@@ -364,6 +363,10 @@ class NodeProcess:
         error = None if entering.cancelled() else entering.exception()
         if error is not None:
             self._set_stopped(error)  # a process that can't report the reason must not stay
+
+
+def _starting() -> str:
+    return "it starts"
 
 
 def _node_config(settings: Settings) -> NodeConfig:

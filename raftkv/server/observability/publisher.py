@@ -58,9 +58,9 @@ class Publisher:
     `serving` is None while the node does not serve; `why_not` then returns the reason.
     """
 
-    def __init__(self, security: NodeSecurity, log: Logger) -> None:
+    def __init__(self, security: NodeSecurity, log: Logger, why_not: Callable[[], str]) -> None:
         self.serving: ServingNode | None = None
-        self.why_not: Callable[[], str] = lambda: "the node is starting"
+        self._why_not = why_not
         self._security = security
         self._loop = asyncio.get_running_loop()
         self._log = RateLimited(log, self._loop.time)
@@ -99,7 +99,7 @@ class Publisher:
         self._process.sample(samples)
         self._sample_certificates(samples)
         if serving is None:
-            checks: tuple[ReadinessCheck, ...] = (ReadinessCheck("in_service", self.why_not()),)
+            checks: tuple[ReadinessCheck, ...] = (ReadinessCheck("in_service", self._why_not()),)
         else:
             statistics = serving.node.statistics()
             checks = tuple(_checks(serving, statistics))
